@@ -1,0 +1,42 @@
+import type { Brand } from './brand.ts';
+import type { Envelope, ForwardPath } from './envelope.ts';
+import type { Outcome } from './outcome.ts';
+
+/** Name of a spool entry: short, unique, safe in file names and on command lines. */
+export type EntryId = Brand<string, 'EntryId'>;
+
+/** An earlier attempt whose outcome is not known for some recipients. */
+export interface Unresolved {
+  readonly receipt: string;
+  readonly recipients: readonly ForwardPath[];
+}
+
+/** One message to be delivered: an envelope whose recipients all go the same way, and its bytes. */
+export interface Entry {
+  readonly id: EntryId;
+  /** Only the recipients to try now. */
+  readonly envelope: Envelope;
+  /** Octets of the message on the wire: CRLF line ends, no dot-stuffing, ends in CRLF unless its last line has none. */
+  readonly size: number;
+  /** Earlier attempts a courier that keeps receipts resolves before it sends again. */
+  readonly unresolved: readonly Unresolved[];
+  /** The message's bytes, from the start; may be called more than once. Errors when the stored bytes are damaged. */
+  open(): AsyncIterable<Uint8Array>;
+}
+
+/** What a courier reports while it works. Every call is awaited before the courier goes on with that entry. */
+export interface CourierReport {
+  /** Aborts: finish or drop the transaction at hand, report, settle. */
+  readonly signal: AbortSignal;
+  /** Before the entry's last byte leaves; durable when it resolves. `receipt` names what may prove the outcome later. */
+  attempting(id: EntryId, o: { receipt?: string }): Promise<void>;
+  /** Once per recipient of every entry for which `attempting` was called. */
+  outcome(id: EntryId, to: ForwardPath, outcome: Outcome): Promise<void>;
+}
+
+/**
+ * Delivers entries over one session or more. Pulls from `batch` as fast as the dialogue goes; resolves when it is exhausted and
+ * every outcome is reported. Rejects with `LinkError` (or a delivery error) when there is no session: entries pulled but never
+ * reported by `attempting` were not sent.
+ */
+export type Courier = (batch: AsyncIterable<Entry>, o: CourierReport) => Promise<void>;

@@ -1,0 +1,103 @@
+import type { Entry, EntryId } from './entry.ts';
+import type { Envelope, ForwardPath } from './envelope.ts';
+import type { Outcome } from './outcome.ts';
+
+/**
+ * One line of an entry's journal: what happened, in order, each durable before the next step. `at` is wall clock, ms.
+ * A reader skips types it does not know.
+ */
+export type JournalRecord =
+  /** Before the last byte of attempt `n` leaves. */
+  | {
+      readonly type: 'attempt';
+      readonly at: number;
+      readonly n: number;
+      readonly host: string;
+      readonly to: readonly ForwardPath[];
+      readonly receipt?: string;
+    }
+  /** What became of one recipient. */
+  | {
+      readonly type: 'outcome';
+      readonly at: number;
+      readonly n: number;
+      readonly to: ForwardPath;
+      readonly outcome: Outcome;
+    }
+  /** When it is due again, and why it waits. `elapsed`: milliseconds of queue life counted so far (none while a link is down). */
+  | {
+      readonly type: 'next';
+      readonly at: number;
+      readonly due: number;
+      readonly reason: string;
+      readonly elapsed: number;
+    }
+  | { readonly type: 'hold'; readonly at: number; readonly reason: string }
+  | { readonly type: 'release'; readonly at: number }
+  /** A DSN about these recipients was spooled (or kept) as `dsn`. */
+  | {
+      readonly type: 'notified';
+      readonly at: number;
+      readonly kind: 'failed' | 'delayed' | 'relayed' | 'expired';
+      readonly to: readonly ForwardPath[];
+      readonly dsn: string;
+    };
+
+/** One recipient as the spool knows it. Without `outcome` it was never tried. */
+export interface RecipientState {
+  readonly to: ForwardPath;
+  readonly outcome?: Outcome;
+  /** How often its outcome was uncertain. */
+  readonly uncertain: number;
+  /** A DSN of final state was made for it. */
+  readonly notified: boolean;
+}
+
+/** An entry as the spool holds it in memory: no body. */
+export interface EntryState {
+  readonly id: EntryId;
+  readonly envelope: Envelope;
+  /** Octets of the message. */
+  readonly size: number;
+  /** Wall clock, ms. */
+  readonly arrived: number;
+  readonly held: boolean;
+  /** Wall clock, ms, at which it is due. */
+  readonly due: number;
+  /** Queue life counted so far, ms. */
+  readonly elapsed: number;
+  /** Attempts made. */
+  readonly attempts: number;
+  /** Why it waits, for people. */
+  readonly reason: string;
+  readonly delayNotified: boolean;
+  readonly recipients: readonly RecipientState[];
+  /** Earlier attempts with a receipt whose outcome is not known. */
+  readonly unresolved: Entry['unresolved'];
+}
+
+/** What takes mail in: all a listener, `sendmail` or a script needs. */
+export interface SpoolWriter {
+  /**
+   * Resolves when the entry is durable (file and directory synced). Rejects with a `SpoolError`: `no-space`, `io`, `aborted`; then
+   * nothing is kept.
+   */
+  accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o?: { signal?: AbortSignal }): Promise<EntryId>;
+}
+
+/** The spool as its one owner has it. */
+export interface Spool extends SpoolWriter {
+  /** All entries, oldest first. */
+  entries(): Iterable<EntryState>;
+  get(id: EntryId): EntryState | undefined;
+  /** The stored bytes. Errors with a `SpoolError` `corrupt` (and moves the entry to `corrupt/`) when they are not what was accepted. */
+  read(id: EntryId): AsyncIterable<Uint8Array>;
+  /** Appends to the entry's journal; durable when it resolves. */
+  record(id: EntryId, record: JournalRecord): Promise<void>;
+  /** Forgets an entry; durable when it resolves. */
+  remove(id: EntryId): Promise<void>;
+  /** Calls `listener` for each entry that arrives from now on, whoever wrote it. */
+  onArrival(listener: (state: EntryState) => void): Disposable;
+  /** Releases ownership. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,132 @@
+import { Duplex } from 'node:stream';
+import { type Channel, deferred, type Exit, type Link, LinkError, type LinkState, type Target } from '@postern/core';
+
+/** A channel in memory and the far end of its pipe. */
+export interface ChannelPair {
+  readonly channel: Channel;
+  /** The far command's stdin (readable side) and stdout (writable side). */
+  readonly far: Duplex;
+  /** Ends the channel as the far command's exit would. */
+  exit(exit: Exit): void;
+  /** Ends it as a lost link would: the stream errors. */
+  lose(error?: LinkError): void;
+  stderr(chunk: Buffer): void;
+}
+
+/** Two ends of a pipe that keep half-close and backpressure. */
+function duplexPair(highWaterMark: number): [Duplex, Duplex] {
+  type Side = { duplex: Duplex; resume: (() => void) | undefined };
+  const make = (self: Side, other: Side): Duplex =>
+    new Duplex({
+      highWaterMark,
+      allowHalfOpen: true,
+      read() {
+        const resume = self.resume;
+        self.resume = undefined;
+        resume?.();
+      },
+      write(chunk, _encoding, done) {
+        if (other.duplex.destroyed)
+          return done(Object.assign(new Error('write after the far end closed'), { code: 'EPIPE' }));
+        if (other.duplex.push(chunk)) done();
+        else other.resume = done;
+      },
+      final(done) {
+        other.duplex.push(null);
+        done();
+      },
+    });
+  const a = { resume: undefined } as unknown as Side;
+  const b = { resume: undefined } as unknown as Side;
+  a.duplex = make(a, b);
+  b.duplex = make(b, a);
+  return [a.duplex, b.duplex];
+}
+
+/** Makes a {@link ChannelPair}. `highWaterMark` is the pipe's buffer each way, bytes. */
+export function channelPair(o: { highWaterMark?: number } = {}): ChannelPair {
+  const [near, far] = duplexPair(o.highWaterMark ?? 65536);
+  near.on('error', () => {});
+  far.on('error', () => {});
+  const exit = deferred<Exit>();
+  const listeners = new Set<(chunk: Buffer) => void>();
+  let tail = Buffer.alloc(0);
+  const lose = (error: Error): void => {
+    const lost =
+      error instanceof LinkError
+        ? error
+        : new LinkError('aborted', { code: 'aborted', layer: 'channel', cause: error });
+    exit.resolve({ type: 'lost', error: lost });
+    near.destroy(error);
+    far.destroy();
+  };
+  return {
+    channel: {
+      stream: near,
+      exit: exit.promise,
+      stderrTail: () => tail,
+      onStderr(listener) {
+        listeners.add(listener);
+        return { [Symbol.dispose]: () => void listeners.delete(listener) };
+      },
+      signal() {},
+      abort: lose,
+    },
+    far,
+    exit(value) {
+      exit.resolve(value);
+      if (!far.writableEnded) far.end();
+    },
+    lose: (error) => lose(error ?? new LinkError('the link was lost', { code: 'lost', layer: 'tcp' })),
+    stderr(chunk) {
+      tail = Buffer.concat([tail, chunk]).subarray(-8192);
+      for (const listener of listeners) listener(chunk);
+    },
+  };
+}
+
+/** A link in memory: `serve` is the far side of each channel. */
+export interface MemoryLink extends Link {
+  setState(state: LinkState): void;
+  readonly wakes: string[];
+}
+
+/** Makes a link whose channels are handed to `serve`; `open` rejects with what `serve` throws. */
+export function memoryLink(
+  serve: (target: Target, pair: ChannelPair) => void | Promise<void>,
+  host = 'gate',
+): MemoryLink {
+  let state: LinkState = { type: 'up' };
+  const listeners = new Set<(state: LinkState) => void>();
+  const pairs = new Set<ChannelPair>();
+  const wakes: string[] = [];
+  return {
+    host,
+    wakes,
+    get state() {
+      return state;
+    },
+    async open(target, { signal }) {
+      signal.throwIfAborted();
+      if (state.type === 'down') throw state.error;
+      const pair = channelPair();
+      pairs.add(pair);
+      void pair.channel.exit.then(() => pairs.delete(pair));
+      await serve(target, pair);
+      return pair.channel;
+    },
+    wake: (why) => void wakes.push(why),
+    watch(listener) {
+      listeners.add(listener);
+      return { [Symbol.dispose]: () => void listeners.delete(listener) };
+    },
+    setState(next) {
+      state = next;
+      if (next.type === 'down') for (const pair of pairs) pair.lose(next.error);
+      for (const listener of listeners) listener(next);
+    },
+    async close() {
+      for (const pair of pairs) pair.lose();
+    },
+  };
+}

@@ -1,0 +1,3 @@
+export * from './channel.ts';
+export * from './clock.ts';
+export * from './split.ts';

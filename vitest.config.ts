@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+/** Tests run from sources: every workspace package resolves to its `src` through the `@postern/source` condition. */
+export default defineConfig({
+  ssr: { resolve: { conditions: ['@postern/source', 'node', 'module', 'import', 'default'] } },
+  test: {
+    include: ['packages/*/src/**/*.test.ts', 'test/**/*.test.ts'],
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    pool: 'forks',
+  },
+});
