@@ -1,1 +1,2 @@
-export {};
+export { rigPrograms } from './cache.ts';
+export { type RigOptions, startRig } from './gate.ts';

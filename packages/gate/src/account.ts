@@ -1,0 +1,65 @@
+import { writeFile } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+import { join } from 'node:path';
+import { GateError } from './errors.ts';
+
+/** Used when the gate is started by root: everything in it runs as this uid and gid, which own nothing else. */
+export const DEFAULT_ROOT_ID = 65533;
+
+/** The account a gate serves. */
+export interface Account {
+  /** Login name. */
+  user: string;
+  uid: number;
+  gid: number;
+  /** Its home directory, inside the gate. With no nss_wrapper, sshd uses the caller's real home instead. */
+  home: string;
+  /** To give to `spawn`: set only when the caller is root. */
+  as: { uid: number; gid: number } | Record<string, never>;
+  /** Makes programs see the gate's own passwd and group files; empty with no nss_wrapper. */
+  env: Record<string, string>;
+}
+
+/** What {@link makeAccount} needs. */
+export interface AccountOptions {
+  dir: string;
+  home: string;
+  user: string;
+  shell: string;
+  uid: number | undefined;
+  gid: number | undefined;
+  nssWrapper: string | undefined;
+}
+
+/**
+ * The gate's own account, which exists only for programs with nss_wrapper preloaded: its own home, so that nothing of the
+ * caller's is read, and a uid that sshd can serve with no privilege (sshd serves an account only when it may become it).
+ *
+ * @throws GateError `bad_option` when root has no nss_wrapper to make an account with.
+ */
+export async function makeAccount(o: AccountOptions): Promise<Account> {
+  const myUid = process.getuid?.() ?? -1;
+  const root = myUid === 0;
+  const uid = root ? (o.uid ?? DEFAULT_ROOT_ID) : myUid;
+  const gid = root ? (o.gid ?? o.uid ?? DEFAULT_ROOT_ID) : (process.getgid?.() ?? -1);
+  const as = root ? { uid, gid } : {};
+  if (o.nssWrapper === undefined) {
+    if (root) throw new GateError('bad_option', 'as root a gate needs libnss_wrapper; start it as an ordinary user');
+    return { user: userInfo().username, uid, gid, home: o.home, as, env: {} };
+  }
+  const passwd = join(o.dir, 'passwd');
+  const group = join(o.dir, 'group');
+  await writeFile(passwd, passwdLines(o, uid, gid), { mode: 0o644 });
+  await writeFile(group, `${o.user}:x:${gid}:\nDebian-exim:x:${gid}:\n`, { mode: 0o644 });
+  const env = { LD_PRELOAD: o.nssWrapper, NSS_WRAPPER_PASSWD: passwd, NSS_WRAPPER_GROUP: group };
+  return { user: o.user, uid, gid, home: o.home, as, env };
+}
+
+/** `Debian-exim` is compiled into Debian's Exim, which does not start without it. */
+function passwdLines(o: AccountOptions, uid: number, gid: number): string {
+  return [
+    `${o.user}:x:${uid}:${gid}:${o.user}:${o.home}:${o.shell}`,
+    `Debian-exim:x:${uid}:${gid}::/nonexistent:/bin/false`,
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,32 @@
+import { copyFile, cp, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { Program } from './programs.ts';
+
+/**
+ * As root the gate's programs run as another uid, which cannot enter a cache beneath `/root`. What lies there is copied into
+ * `dir`; what is open to all is used where it is.
+ */
+export async function reachableProgram(program: Program, dir: string): Promise<Program> {
+  if (process.getuid?.() !== 0 || program.root === '/' || (await openToAll(program.root))) return program;
+  const root = join(dir, basename(program.root));
+  await cp(program.root, root, { recursive: true, verbatimSymlinks: true, force: false });
+  const moved = (text: string): string => text.replaceAll(program.root, root);
+  const env = Object.fromEntries(Object.entries(program.env).map(([name, value]) => [name, moved(value)]));
+  return { command: moved(program.command), env, root };
+}
+
+/** The same for a single file. */
+export async function reachableFile(path: string, dir: string): Promise<string> {
+  if (process.getuid?.() !== 0 || (await openToAll(dirname(path)))) return path;
+  const copy = join(dir, basename(path));
+  await copyFile(path, copy);
+  return copy;
+}
+
+/** Whether every directory down to this one lets others pass. */
+async function openToAll(dir: string): Promise<boolean> {
+  for (let at = dir; ; at = dirname(at)) {
+    if (((await stat(at)).mode & 0o005) !== 0o005) return false;
+    if (at === dirname(at)) return true;
+  }
+}
