@@ -4,6 +4,7 @@ export * from './channel.ts';
 export * from './entry.ts';
 export * from './env.ts';
 export * from './envelope.ts';
+export * from './imap/index.ts';
 export * from './link.ts';
 export * from './outcome.ts';
 export * from './quote.ts';
