@@ -1,0 +1,29 @@
+import type { ConfigFault, FileValues } from './schema.ts';
+
+/**
+ * The one list of configuration whose feature is not built yet: it is read and checked like the rest, and refused when used. Take the
+ * line out when the feature is in.
+ */
+export function checkBuilt(values: FileValues): ConfigFault[] {
+  const faults: ConfigFault[] = [];
+  const refuse = (path: ConfigFault['path'], what: string, accepted?: string): void => {
+    faults.push({ path, problem: `${what} is not built yet`, ...(accepted === undefined ? {} : { accepted }) });
+  };
+  for (const [name, host] of Object.entries(values.host ?? {})) {
+    if (host.backend === 'openssh') refuse(['host', name, 'backend'], 'the "openssh" backend', '"auto", "ssh2"');
+  }
+  for (const [index, imap] of (values.imap ?? []).entries()) {
+    if ((imap.tls ?? 'off') !== 'off') refuse(['imap', index, 'tls'], 'TLS', '"off"');
+  }
+  if ((values.smtp?.tls ?? 'off') !== 'off') refuse(['smtp', 'tls'], 'TLS', '"off"');
+  for (const [index, route] of (values.route ?? []).entries()) {
+    if (route.smarthost !== undefined) refuse(['route', index, 'smarthost'], 'a smarthost', 'host');
+    if (route.queue === false) refuse(['route', index, 'queue'], 'cut-through', 'true');
+    if (route.dialogue === 'stream' || route.dialogue === 'bsmtp') {
+      refuse(['route', index, 'dialogue'], `the "${route.dialogue}" dialogue`, '"auto", "pipelined", "lockstep"');
+    }
+  }
+  for (const index of (values.forward ?? []).keys()) refuse(['forward', index], 'a forward');
+  for (const index of (values.reverse ?? []).keys()) refuse(['reverse', index], 'a reverse forward');
+  return faults;
+}
