@@ -1,4 +1,5 @@
 import { execFile, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { LineLog } from './log.ts';
 
 /** Largest output kept of a helper command, bytes. */
@@ -55,7 +56,8 @@ export interface DaemonOptions {
 /** Starts a server in its own process group; stdout and stderr both go to its log. */
 export function startDaemon(o: DaemonOptions): Daemon {
   const log = new LineLog(o.onLine);
-  const child = spawn(o.command, o.args, {
+  const [command, args] = diesWithUs(o);
+  const child = spawn(command, args, {
     cwd: o.cwd,
     env: o.env,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -86,6 +88,14 @@ export function startDaemon(o: DaemonOptions): Daemon {
       if (child.pid !== undefined) killGroup(child.pid, signal);
     },
   };
+}
+
+const SETPRIV = '/usr/bin/setpriv';
+
+/** On Linux the kernel ends a server whose starter was killed before it could clean up (util-linux's `--pdeathsig`). */
+function diesWithUs(o: DaemonOptions): [string, readonly string[]] {
+  if (process.platform !== 'linux' || !existsSync(SETPRIV)) return [o.command, o.args];
+  return [SETPRIV, ['--pdeathsig', 'KILL', o.command, ...o.args]];
 }
 
 /** Signals a process group that this program started. */
