@@ -1,0 +1,193 @@
+import type { EntryId, Envelope, SpoolWriter } from '@postern/core';
+import { splits } from '@postern/testkit';
+import { describe, expect, test } from 'vitest';
+import type { PosternError } from '../errors.ts';
+import { parseSendmailArgs, type SubmitRequest } from './args.ts';
+import type { Stamp } from './compose.ts';
+import { SEEN_OCTETS, submit } from './submit.ts';
+
+const stamp: Stamp = {
+  user: 'ann',
+  domain: 'laptop.example',
+  fullName: 'Ann Lee',
+  now: Date.UTC(2026, 0, 2, 3, 4, 5),
+  unique: 'u1',
+};
+const RECEIVED = 'Received: by laptop.example (Postern, by command);\r\n\tFri, 02 Jan 2026 03:04:05 +0000\r\n';
+const FROM = 'From: "Ann Lee"\r\n <ann@laptop.example>\r\n';
+const DATE = 'Date: Fri, 02 Jan 2026 03:04:05 +0000\r\n';
+const ID = 'Message-ID: <u1@laptop.example>\r\n';
+
+interface Taken {
+  readonly envelope: Envelope;
+  readonly text: string;
+}
+
+/** Keeps what it accepted; like the real one it consumes the message before it resolves. */
+function collector(): SpoolWriter & { readonly taken: Taken[] } {
+  const taken: Taken[] = [];
+  return {
+    taken,
+    async accept(envelope, message) {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of message) chunks.push(chunk);
+      taken.push({ envelope, text: Buffer.concat(chunks).toString('latin1') });
+      return 'e1' as EntryId;
+    },
+  };
+}
+
+async function* feed(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* chunks;
+}
+
+async function send(
+  argv: string,
+  text: string | readonly Uint8Array[],
+  refusal?: (to: string) => Promise<string | undefined>,
+): Promise<Taken> {
+  const spool = collector();
+  const request = parseSendmailArgs(argv.split(' ')).request as SubmitRequest;
+  const chunks = typeof text === 'string' ? [Buffer.from(text, 'latin1')] : text;
+  await submit({ request, input: feed(chunks), spool, stamp, ...(refusal === undefined ? {} : { refusal }) });
+  expect(spool.taken).toHaveLength(1);
+  return spool.taken[0] as Taken;
+}
+
+const whole = 'From: me@x\nDate: today\nMessage-ID: <1@x>\n';
+const wholeCrlf = whole.replaceAll('\n', '\r\n');
+
+describe('a message given to sendmail', () => {
+  test('that is whole keeps every octet of its header and body', async () => {
+    const { text, envelope } = await send('-i a@x', `${whole}X-Odd :  spaced \n\tfolded\n\nbody\n.\n..dots\nno end`);
+    expect(text).toBe(`${RECEIVED}${wholeCrlf}X-Odd :  spaced \r\n\tfolded\r\n\r\nbody\r\n.\r\n..dots\r\nno end`);
+    expect(envelope).toEqual({
+      from: 'ann@laptop.example',
+      recipients: [{ to: 'a@x' }],
+      body: '7BIT',
+      smtputf8: false,
+    });
+  });
+
+  const minimal = Buffer.from('To: a@x\nBcc: b@x,\n c@x\nSubject: s\n\nbody\n');
+  test.each(splits(minimal))('gets From, Date and Message-ID, and loses Bcc, %s', async (_how, chunks) => {
+    const { text, envelope } = await send('-t', chunks);
+    expect(text).toBe(`${RECEIVED}${FROM}${DATE}${ID}To: a@x\r\nSubject: s\r\n\r\nbody\r\n`);
+    expect(envelope.recipients.map(({ to }) => to)).toEqual(['a@x', 'b@x', 'c@x']);
+  });
+
+  test('that has no header becomes the body', async () => {
+    expect((await send('root', 'hello: not\nthere')).text).toContain('hello: not\r\n\r\nthere');
+    expect((await send('root', 'hello there\nFrom: me\n')).text).toBe(
+      `${RECEIVED}${FROM}${DATE}${ID}\r\nhello there\r\nFrom: me\r\n`,
+    );
+    expect((await send('root', '')).text).toBe(`${RECEIVED}${FROM}${DATE}${ID}\r\n`);
+    expect((await send('root', 'Subject: only')).text).toBe(`${RECEIVED}${FROM}${DATE}${ID}Subject: only\r\n\r\n`);
+  });
+
+  test('that starts with an mbox line loses that line', async () => {
+    expect((await send('-i a@x', `From ann Mon Jan  1\n${whole}\nFrom here\n`)).text).toBe(
+      `${RECEIVED}${wholeCrlf}\r\nFrom here\r\n`,
+    );
+  });
+
+  test('ends at a lone dot without -i', async () => {
+    expect((await send('a@x', `${whole}\nbody\n.\nlost\n`)).text).toBe(`${RECEIVED}${wholeCrlf}\r\nbody\r\n`);
+  });
+
+  test.each<[string, string, string[]]>([
+    ['-t', 'To: a@x\nCc: "B, b" <b@x>\n\n', ['a@x', 'b@x']],
+    ['-t c@x a@x', 'To: a@x\n\n', ['c@x', 'a@x']],
+    ['-t', 'To: root\n\n', ['root@laptop.example']],
+    ['a@x', 'To: b@x\nBcc: c@x\n\n', ['a@x']],
+    ['a@x,b@x', '\n', ['a@x', 'b@x']],
+    [
+      '-t',
+      'Resent-From: me@x\nResent-To: new@x\nReceived: x\nResent-From: old@x\nResent-To: older@x\nTo: first@x\n\n',
+      ['new@x'],
+    ],
+    ['-t', 'Resent-To: new@x\nResent-Bcc: hidden@x\nTo: first@x\n\n', ['new@x', 'hidden@x']],
+    ['-t', 'Resent-From: me@x\nTo: first@x\n\n', ['first@x']],
+    ['-t', 'To: undisclosed-recipients:;\nBcc: a@x\n\n', ['a@x']],
+    ['-t', 'To: jo@exämple.de\n\n', ['jo@xn--exmple-cua.de']],
+  ])('%s with %j goes to %j', async (argv, text, expected) => {
+    const { envelope, text: sent } = await send(argv, [Buffer.from(text)]);
+    expect(envelope.recipients.map(({ to }) => to)).toEqual(expected);
+    expect(sent).not.toMatch(/^(Resent-)?Bcc:/im);
+  });
+
+  test.each([
+    ['-f other@y a@x', 'other@y'],
+    ['-f other a@x', 'other@laptop.example'],
+    ['-f <> a@x', ''],
+    ['-fAnn<ann@y> a@x', 'ann@y'],
+    ['a@x', 'ann@laptop.example'],
+  ])('%s has the reverse-path %j', async (argv, from) => {
+    expect((await send(argv, '\n')).envelope.from).toBe(from);
+  });
+
+  test('carries DSN wishes', async () => {
+    const { envelope } = await send('-N failure,delay -R full -V e1 a@x', '\n');
+    expect(envelope).toMatchObject({
+      ret: 'FULL',
+      envid: 'e1',
+      recipients: [{ to: 'a@x', notify: ['FAILURE', 'DELAY'] }],
+    });
+  });
+
+  test.each([
+    ['-FJörg a@x', 'From: =?UTF-8?B?SsO2cmc=?=\r\n <ann@laptop.example>\r\n'],
+    ['-FA"B a@x', 'From: "A\\"B"\r\n <ann@laptop.example>\r\n'],
+    ['-FEvil\r\nBcc:x a@x', 'From: "Evil Bcc:x"\r\n <ann@laptop.example>\r\n'],
+  ])('%j names the sender safely', async (argv, from) => {
+    expect((await send(argv, '\n')).text).toContain(from);
+  });
+
+  test('asks for 8BITMIME only when it has 8-bit octets, and for SMTPUTF8 only when an address needs it', async () => {
+    expect((await send('a@x', 'Subject: caf\xc3\xa9\n\nx')).envelope).toMatchObject({
+      body: '8BITMIME',
+      smtputf8: false,
+    });
+    expect((await send('-t', 'To: j\xc3\xb6@x\n\nx')).envelope).toMatchObject({ body: '8BITMIME', smtputf8: true });
+  });
+
+  test('larger than memory should hold is streamed, octet for octet', async () => {
+    const line = `${'y'.repeat(76)}\n`;
+    const lines = Math.ceil((SEEN_OCTETS * 2) / line.length);
+    const chunks = [Buffer.from(`${whole}\n`), ...Array.from({ length: lines }, () => Buffer.from(line))];
+    const { text, envelope } = await send('-i a@x', chunks);
+    expect(text.length).toBe(RECEIVED.length + wholeCrlf.length + 2 + lines * (line.length + 1));
+    expect(envelope.body).toBe('8BITMIME');
+  });
+
+  test.each<[string, string, string, number]>([
+    ['no recipient in To, Cc or Bcc', '-t', 'Subject: x\n\n', 65],
+    ['no address in', '-t', 'To: two words\n\n', 65],
+    ['a@b@c', 'a@b@c', '\n', 65],
+    ['a sender is one address', '-f a@x,b@x c@x', '\n', 65],
+    ['line 3 of the message holds a carriage return', 'a@x', 'Subject: x\n\nbare\rreturn\n', 65],
+    ['999 octets', 'a@x', `\n${'x'.repeat(999)}\n`, 65],
+    ['NUL', 'a@x', '\n\0', 65],
+    ['the header is over', 'a@x', `${'X-Y: 1\n'.repeat(200_000)}\n`, 65],
+  ])('a message is refused: %s', async (message, argv, text, status) => {
+    const failed = await send(argv, text).catch((error: PosternError) => error);
+    expect((failed as PosternError).message).toContain(message);
+    expect((failed as PosternError).status).toBe(status);
+  });
+
+  test('bad text late in a long message tells its line, not the spool’s view of it', async () => {
+    const chunks = [
+      Buffer.from('\n'),
+      ...Array.from({ length: 100 }, () => Buffer.from(`${'y'.repeat(900)}\n`.repeat(100))),
+      Buffer.from('a\rb\n'),
+    ];
+    await expect(send('a@x', chunks)).rejects.toThrow('line 10002 of the message holds a carriage return');
+  });
+
+  test('that no route takes is refused with 68 before anything is spooled', async () => {
+    const refusal = async (to: string): Promise<string | undefined> => (to === 'b@x' ? 'no route takes it' : undefined);
+    const failed = await send('a@x b@x', '\n', refusal).catch((error: PosternError) => error);
+    expect((failed as PosternError).message).toBe('sendmail: b@x: no route takes it; nothing was sent');
+    expect((failed as PosternError).status).toBe(68);
+  });
+});
