@@ -8,5 +8,6 @@ export * from './imap/index.ts';
 export * from './link.ts';
 export * from './outcome.ts';
 export * from './quote.ts';
+export * from './smtp/index.ts';
 export * from './spool.ts';
 export * from './target.ts';

@@ -1,0 +1,77 @@
+/** What the replies of one transaction mean for each of its recipients. Pure; {@link ClientMachine} feeds it. */
+import type { Envelope } from '../envelope.ts';
+import { type Outcome, outcomeOf, type Reply, replyClass, replyText } from '../outcome.ts';
+
+/** What became of one recipient of a transaction. */
+export type Verdict =
+  | Outcome
+  /**
+   * Proven not accepted, and no word about the recipient itself: it may be sent again at once, in another transaction or session. `reply` is
+   * a 421, or the 452 of a server that takes no more recipients in one transaction.
+   */
+  | { readonly type: 'unsent'; readonly reply?: Reply };
+
+/** The replies to one transaction so far. */
+export interface TransactionReplies {
+  readonly envelope: Envelope;
+  readonly mail: Reply | undefined;
+  /** One place per recipient, in the envelope's order. */
+  readonly rcpt: readonly (Reply | undefined)[];
+  /** To DATA; with BDAT always undefined. */
+  readonly data: Reply | undefined;
+  /** LMTP: one final reply per accepted recipient (RFC 2033 §4.2). */
+  readonly perRecipient: boolean;
+  /** After the message. */
+  readonly finals: readonly Reply[];
+  /** The message's last byte may have left. */
+  readonly left: boolean;
+}
+
+/** How the session stands when verdicts are asked for. */
+export interface SessionEnd {
+  /** The last reply, when commands after it went unanswered: see {@link verdicts}. */
+  readonly suspect: Reply | undefined;
+  /** A 421 was read. */
+  readonly closing: Reply | undefined;
+}
+
+/** The recipients that were accepted. */
+export function acceptedCount(replies: TransactionReplies): number {
+  return replies.rcpt.filter((reply) => reply !== undefined && replyClass(reply) === 2).length;
+}
+
+/**
+ * One verdict per recipient, in the envelope's order. The most specific reply counts: MAIL's refusal, RCPT's refusal, DATA's refusal, the final
+ * reply. A 5yz that was the session's very last word, with commands after it unanswered, is only a deferral: Exim 4.96 sends `554 Too
+ * many syntax or protocol errors` as an extra reply and closes, so that it would be matched to an innocent command.
+ */
+export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict[] {
+  const accepted = acceptedCount(replies);
+  let place = 0;
+  return replies.rcpt.map((rcpt): Verdict => {
+    if (isRefusal(replies.mail)) return refused(replies.mail, end);
+    if (isRefusal(rcpt)) return accepted > 0 && isTooMany(rcpt) ? { type: 'unsent', reply: rcpt } : refused(rcpt, end);
+    const final = replies.finals[replies.perRecipient ? place : 0];
+    if (rcpt !== undefined) place++;
+    if (isRefusal(replies.data)) return refused(replies.data, end);
+    if (rcpt !== undefined && final !== undefined) return final.code === 421 ? refused(final, end) : outcomeOf(final);
+    if (end?.closing !== undefined) return { type: 'unsent', reply: end.closing };
+    return replies.left ? { type: 'uncertain' } : { type: 'unsent' };
+  });
+}
+
+/** True when the server takes no more recipients in this transaction (RFC 5321 §4.5.3.1.10), by code or by its words (OpenSMTPD 6.8: 451). */
+export function isTooMany(reply: Reply): boolean {
+  if (reply.enhanced?.slice(1) === '.5.3') return true;
+  return reply.code === 452 || ([451, 552].includes(reply.code) && /too many recipients/i.test(replyText(reply)));
+}
+
+function isRefusal(reply: Reply | undefined): reply is Reply {
+  return reply !== undefined && replyClass(reply) >= 4;
+}
+
+function refused(reply: Reply, end: SessionEnd | undefined): Verdict {
+  if (reply.code === 421) return { type: 'unsent', reply };
+  if (reply === end?.suspect && replyClass(reply) === 5) return { type: 'deferred', reply, reason: replyText(reply) };
+  return outcomeOf(reply);
+}
