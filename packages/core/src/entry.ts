@@ -1,9 +1,28 @@
 import type { Brand } from './brand.ts';
+import type { Env } from './env.ts';
 import type { Envelope, ForwardPath } from './envelope.ts';
 import type { Outcome } from './outcome.ts';
 
-/** Name of a spool entry: short, unique, safe in file names and on command lines. */
+/** Name of a spool entry: 15 characters of `0-9a-v`, sorts by time of arrival, safe in file names and on command lines. */
 export type EntryId = Brand<string, 'EntryId'>;
+
+const ID_PATTERN = /^[0-9a-v]{15}$/;
+const TIME_DIGITS = 9;
+const RANDOM_DIGITS = 6;
+
+/** A fresh name: the wall clock in milliseconds, then 30 random bits, in base 32. Not a secret. */
+export function newEntryId(env: Pick<Env, 'wallNow' | 'random'>): EntryId {
+  const time = Math.max(0, Math.floor(env.wallNow())).toString(32).padStart(TIME_DIGITS, '0').slice(-TIME_DIGITS);
+  const random = Math.floor(env.random() * 32 ** RANDOM_DIGITS)
+    .toString(32)
+    .padStart(RANDOM_DIGITS, '0');
+  return (time + random) as EntryId;
+}
+
+/** True for what {@link newEntryId} could have made. */
+export function isEntryId(text: string): text is EntryId {
+  return ID_PATTERN.test(text);
+}
 
 /** An earlier attempt whose outcome is not known for some recipients. */
 export interface Unresolved {

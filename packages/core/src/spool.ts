@@ -2,12 +2,32 @@ import type { Entry, EntryId } from './entry.ts';
 import type { Envelope, ForwardPath } from './envelope.ts';
 import type { Outcome } from './outcome.ts';
 
+/** What can be wrong with a spool, closed: switch on it. */
+export type SpoolErrorCode =
+  | 'no-space' // the disk is full, or nearly: room is kept for outcomes
+  | 'io' // the disk failed; after a failed sync the spool takes nothing more until it is opened again
+  | 'aborted' // the signal given to accept()
+  | 'busy' // another process owns the spool
+  | 'corrupt' // stored bytes are not what was accepted
+  | 'gone' // no such entry (any more)
+  | 'closed'; // used after close()
+
+/** Everything a spool rejects with. `message` is one sentence a person can act on. */
+export class SpoolError extends Error {
+  override readonly name = 'SpoolError';
+  readonly code: SpoolErrorCode;
+  constructor(message: string, o: { code: SpoolErrorCode; cause?: unknown }) {
+    super(message, o.cause === undefined ? undefined : { cause: o.cause });
+    this.code = o.code;
+  }
+}
+
 /**
  * One line of an entry's journal: what happened, in order, each durable before the next step. `at` is wall clock, ms.
  * A reader skips types it does not know.
  */
 export type JournalRecord =
-  /** Before the last byte of attempt `n` leaves. */
+  /** Before the last byte of attempt `n` leaves. An attempt with no outcome after it is uncertain when the spool is opened again. */
   | {
       readonly type: 'attempt';
       readonly at: number;
@@ -16,7 +36,7 @@ export type JournalRecord =
       readonly to: readonly ForwardPath[];
       readonly receipt?: string;
     }
-  /** What became of one recipient. */
+  /** What became of one recipient. `n` is 0 when no attempt was needed (expired, refused here). */
   | {
       readonly type: 'outcome';
       readonly at: number;
@@ -79,10 +99,15 @@ export interface EntryState {
 /** What takes mail in: all a listener, `sendmail` or a script needs. */
 export interface SpoolWriter {
   /**
-   * Resolves when the entry is durable (file and directory synced). Rejects with a `SpoolError`: `no-space`, `io`, `aborted`; then
-   * nothing is kept.
+   * Resolves when the entry is durable (file and directory synced). Rejects with a `SpoolError` (`no-space`, `io`, `aborted`, `closed`) or
+   * with what `message` throws; then nothing is kept. `id` (from `newEntryId`) names the entry where its name must be known before, as in
+   * a `Received:` line. The envelope's `body` becomes `8BITMIME` when an octet above 127 is seen.
    */
-  accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o?: { signal?: AbortSignal }): Promise<EntryId>;
+  accept(
+    envelope: Envelope,
+    message: AsyncIterable<Uint8Array>,
+    o?: { signal?: AbortSignal; id?: EntryId },
+  ): Promise<EntryId>;
 }
 
 /** The spool as its one owner has it. */
@@ -92,12 +117,12 @@ export interface Spool extends SpoolWriter {
   get(id: EntryId): EntryState | undefined;
   /** The stored bytes. Errors with a `SpoolError` `corrupt` (and moves the entry to `corrupt/`) when they are not what was accepted. */
   read(id: EntryId): AsyncIterable<Uint8Array>;
-  /** Appends to the entry's journal; durable when it resolves. */
-  record(id: EntryId, record: JournalRecord): Promise<void>;
-  /** Forgets an entry; durable when it resolves. */
+  /** Appends to the entry's journal, in one write; durable when it resolves. Rejects with `gone`, `no-space`, `io`, `closed`. */
+  record(id: EntryId, ...records: readonly JournalRecord[]): Promise<void>;
+  /** Forgets an entry; durable when it resolves. Nothing happens when it is gone already. */
   remove(id: EntryId): Promise<void>;
   /** Calls `listener` for each entry that arrives from now on, whoever wrote it. */
   onArrival(listener: (state: EntryState) => void): Disposable;
-  /** Releases ownership. */
+  /** Releases ownership, after what is under way has settled. */
   close(): Promise<void>;
 }

@@ -1,1 +1,5 @@
-export {};
+export { type Disk, nodeDisk } from './durable.ts';
+export type { OnSpoolEvent, SpoolEvent } from './event.ts';
+export { type MaildirWriter, maildirWriter } from './maildir.ts';
+export { openSpool, type SpoolOptions, spoolWriter } from './spool.ts';
+export { KEEP_FREE_BYTES } from './store.ts';

@@ -1,0 +1,13 @@
+/** CRC-32 (ISO-HDLC, as in gzip, RFC 1952 §8) by table. `zlib.crc32` is missing on Node 20.11. */
+const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let value = byte;
+  for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
+  return value;
+});
+
+/** The checksum of some bytes as 8 hexadecimal digits. */
+export function crc32(bytes: Uint8Array): string {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = (crc >>> 8) ^ (TABLE[(crc ^ byte) & 255] as number);
+  return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0');
+}

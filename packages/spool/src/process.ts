@@ -1,0 +1,50 @@
+import { readFileSync, readlinkSync } from 'node:fs';
+
+/** Who a process is, so that another can tell whether it still lives: a number alone is given again. */
+export interface ProcessMark {
+  readonly pid: number;
+  /** Start time in clock ticks since boot (`/proc/PID/stat`, field 22); empty where there is no `/proc`. */
+  readonly start: string;
+  /** Boot id; empty where unknown. */
+  readonly boot: string;
+  /** Inode of the pid namespace; empty where unknown. */
+  readonly space: string;
+}
+
+function quietly(read: () => string): string {
+  try {
+    return read();
+  } catch {
+    return '';
+  }
+}
+
+/** Field 22 comes after the command in parentheses, which may hold spaces and parentheses. */
+function startTime(pid: number | 'self'): string {
+  const stat = quietly(() => readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+}
+
+/** This process. */
+export function ownMark(): ProcessMark {
+  return {
+    pid: process.pid,
+    start: startTime('self'),
+    boot: quietly(() => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()),
+    space: quietly(() => readlinkSync('/proc/self/ns/pid')).replace(/\D/g, ''),
+  };
+}
+
+/** Whether the process of a mark still runs; `unknown` when it lives in another pid namespace of this boot. */
+export function liveness(mark: ProcessMark): 'alive' | 'dead' | 'unknown' {
+  const own = ownMark();
+  if (mark.boot !== own.boot) return 'dead';
+  if (mark.space !== own.space) return 'unknown';
+  if (mark.start !== startTime(mark.pid)) return 'dead';
+  try {
+    process.kill(mark.pid, 0);
+    return 'alive';
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM' ? 'alive' : 'dead';
+  }
+}

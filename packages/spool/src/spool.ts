@@ -1,0 +1,344 @@
+import { type FSWatcher, watch } from 'node:fs';
+import { join } from 'node:path';
+import {
+  type EntryId,
+  type EntryState,
+  type Env,
+  type Envelope,
+  isEntryId,
+  type JournalRecord,
+  type Spool,
+  SpoolError,
+  type SpoolWriter,
+} from '@postern/core';
+import { type Disk, errno, isFull, nodeDisk, unlinkIfThere } from './durable.ts';
+import type { OnSpoolEvent } from './event.ts';
+import { storedEnvelope } from './format.ts';
+import { journalLine, Ledger } from './journal.ts';
+import { type Ownership, takeOwnership } from './lock.ts';
+import { readBody } from './read.ts';
+import { type Found, journalName, lookAtArrival, type Slot, scanQueue, slotOf, sweepDrafts } from './recover.ts';
+import { KEEP_FREE_BYTES, Store } from './store.ts';
+
+/** How often the queue is looked over for entries no notice came of, milliseconds. */
+const RESCAN_MS = 60_000;
+/** Octets set aside, to be given up when a journal finds the disk full. */
+const RESERVE_BYTES = 1024 * 1024;
+
+/** Options of a spool. */
+export interface SpoolOptions {
+  /** The spool's directory; made when missing, mode 0700. */
+  readonly dir: string;
+  readonly env: Env;
+  readonly onEvent?: OnSpoolEvent;
+  /** Free space below which nothing is accepted, octets. */
+  readonly keepFreeBytes?: number;
+  /** How files reach the disk; another one only to test durability. */
+  readonly disk?: Disk;
+}
+
+/**
+ * A writer for a spool that another process may own: `sendmail`, a script. Takes no lock. The owner sees what it writes; without an
+ * owner it waits in the queue for one. Rejects like {@link SpoolWriter.accept}.
+ */
+export async function spoolWriter(o: SpoolOptions): Promise<SpoolWriter & { close(): Promise<void> }> {
+  const store = new Store({ ...defaults(o), onPlacing() {}, onPlaced() {} });
+  await store.prepare();
+  return {
+    accept: (envelope, message, options = {}) => store.accept(envelope, message, options),
+    close: () => store.close(),
+  };
+}
+
+function defaults(o: SpoolOptions): {
+  dir: string;
+  env: Env;
+  disk: Disk;
+  onEvent: OnSpoolEvent;
+  keepFreeBytes: number;
+} {
+  return {
+    dir: o.dir,
+    env: o.env,
+    disk: o.disk ?? nodeDisk,
+    onEvent: o.onEvent ?? (() => {}),
+    keepFreeBytes: o.keepFreeBytes ?? KEEP_FREE_BYTES,
+  };
+}
+
+/**
+ * Opens a spool as its one owner: takes over from a dead owner, sweeps what dead writers left, reads headers, lengths and journals.
+ * Rejects with `SpoolError` `busy` when a live process owns it, `io` when the directory cannot be used.
+ */
+export async function openSpool(o: SpoolOptions): Promise<Spool> {
+  const options = defaults(o);
+  const owned = new OwnedSpool(options);
+  await owned.open();
+  return owned;
+}
+
+interface Waiting {
+  readonly records: readonly JournalRecord[];
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+class OwnedSpool implements Spool {
+  readonly #o: ReturnType<typeof defaults>;
+  readonly #store: Store;
+  readonly #slots = new Map<EntryId, Slot>();
+  readonly #placing = new Set<EntryId>();
+  readonly #journals = new Map<EntryId, Waiting[]>();
+  readonly #removals = new Map<EntryId, Promise<void>>();
+  readonly #listeners = new Set<(state: EntryState) => void>();
+  #ownership: Ownership | undefined;
+  #watcher: FSWatcher | undefined;
+  #rescan: Disposable | undefined;
+
+  constructor(o: ReturnType<typeof defaults>) {
+    this.#o = o;
+    this.#store = new Store({
+      ...o,
+      onPlacing: (id) => void this.#placing.add(id),
+      onPlaced: (id, header) => {
+        this.#placing.delete(id);
+        if (header !== undefined) this.#arrive(slotOf(id, header));
+      },
+    });
+  }
+
+  async open(): Promise<void> {
+    const { disk, env, onEvent } = this.#o;
+    const started = performance.now();
+    await this.#store.prepare();
+    this.#ownership = await takeOwnership(disk, this.#store.dir, env);
+    try {
+      if (this.#ownership.takenFrom !== undefined) onEvent({ type: 'taken-over', pid: this.#ownership.takenFrom });
+      await sweepDrafts(this.#store.tmp, disk, onEvent);
+      this.#watcher = watch(this.#store.queue, { persistent: false }, (_event, name) => this.#noticed(name));
+      this.#watcher.on('error', () => {});
+      for await (const [id, found] of scanQueue(this.#store.queue, disk)) await this.#take(id, found);
+      await this.#makeReserve();
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+    this.#armRescan();
+    onEvent({ type: 'opened', entries: this.#slots.size, milliseconds: performance.now() - started });
+  }
+
+  async #makeReserve(): Promise<void> {
+    const { disk, keepFreeBytes } = this.#o;
+    if ((await disk.freeBytes(this.#store.dir)) < keepFreeBytes) return;
+    const fd = await disk.openForWrite(join(this.#store.dir, 'reserve'));
+    try {
+      await disk.write(fd, Buffer.alloc(RESERVE_BYTES), 0);
+      await disk.sync(fd);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+    } finally {
+      await disk.close(fd);
+    }
+  }
+
+  #armRescan(): void {
+    this.#rescan = this.#o.env.schedule(RESCAN_MS, () => {
+      this.#noticed(null);
+      this.#armRescan();
+    });
+  }
+
+  /** A name in the queue changed, or (`null`) any may have. */
+  #noticed(name: string | null): void {
+    if (name !== null) {
+      if (isEntryId(name) && !this.#isKnown(name))
+        void this.#take(name, lookAtArrival(this.#store.queue, name)).catch(() => {});
+      return;
+    }
+    void this.#store.track(this.#look()).catch(() => {});
+  }
+
+  async #look(): Promise<void> {
+    for await (const [id, found] of scanQueue(this.#store.queue, this.#o.disk)) {
+      if (!this.#isKnown(id)) await this.#take(id, found);
+    }
+  }
+
+  #isKnown(id: EntryId): boolean {
+    return this.#slots.has(id) || this.#placing.has(id) || this.#removals.has(id);
+  }
+
+  async #take(id: EntryId, found: Found): Promise<void> {
+    const { onEvent } = this.#o;
+    if (found.type === 'gone') return;
+    if (found.type === 'newer') return onEvent({ type: 'newer', id, version: found.version });
+    if (found.type === 'corrupt') return await this.#setAside(id, found.reason);
+    if (found.damagedLine !== undefined) onEvent({ type: 'damaged-journal', id, line: found.damagedLine });
+    this.#arrive(found.slot);
+  }
+
+  #arrive(slot: Slot): void {
+    if (this.#slots.has(slot.id)) return;
+    this.#slots.set(slot.id, slot);
+    if (this.#listeners.size === 0) return;
+    const state = this.#state(slot);
+    for (const listener of this.#listeners) listener(state);
+  }
+
+  /** Moves an entry's files to `corrupt/`. */
+  async #setAside(id: EntryId, reason: string): Promise<void> {
+    const { disk, onEvent } = this.#o;
+    this.#slots.delete(id);
+    for (const name of [id, journalName(id)]) {
+      await disk.rename(join(this.#store.queue, name), join(this.#store.corrupt, name)).catch((error: unknown) => {
+        if (errno(error) !== 'ENOENT') throw error;
+      });
+    }
+    onEvent({ type: 'corrupt', id, reason, path: join(this.#store.corrupt, id) });
+  }
+
+  #state({ id, size, arrived, envelopeJson, eightBit, ledger }: Slot): EntryState {
+    const envelope = storedEnvelope({ envelopeJson, eightBit });
+    return (ledger ?? new Ledger()).state({ id, size, arrived, envelope });
+  }
+
+  async accept(
+    envelope: Envelope,
+    message: AsyncIterable<Uint8Array>,
+    o: { signal?: AbortSignal; id?: EntryId } = {},
+  ): Promise<EntryId> {
+    return await this.#store.accept(envelope, message, o);
+  }
+
+  *entries(): Iterable<EntryState> {
+    for (const slot of this.#slots.values()) yield this.#state(slot);
+  }
+
+  get(id: EntryId): EntryState | undefined {
+    const slot = this.#slots.get(id);
+    return slot === undefined ? undefined : this.#state(slot);
+  }
+
+  async *read(id: EntryId): AsyncIterable<Uint8Array> {
+    if (!this.#slots.has(id)) throw gone(id);
+    try {
+      yield* readBody(join(this.#store.queue, id));
+    } catch (error) {
+      if (errno(error) === 'ENOENT') {
+        this.#slots.delete(id);
+        throw gone(id);
+      }
+      if (error instanceof SpoolError && error.code === 'corrupt') await this.#setAside(id, error.message);
+      throw error;
+    }
+  }
+
+  record(id: EntryId, ...records: readonly JournalRecord[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiting = { records, resolve, reject };
+      const queue = this.#journals.get(id);
+      if (queue !== undefined) return void queue.push(waiting);
+      this.#journals.set(id, [waiting]);
+      void this.#store.track(this.#drainJournal(id));
+    });
+  }
+
+  /** Appends what waits for one journal, everything that gathered meanwhile in one write. */
+  async #drainJournal(id: EntryId): Promise<void> {
+    const queue = this.#journals.get(id) as Waiting[];
+    while (queue.length > 0) {
+      const group = queue.splice(0);
+      const records = group.flatMap((waiting) => waiting.records);
+      try {
+        await this.#append(id, records);
+        for (const waiting of group) waiting.resolve();
+      } catch (error) {
+        for (const waiting of group) waiting.reject(error);
+      }
+    }
+    this.#journals.delete(id);
+  }
+
+  async #append(id: EntryId, records: readonly JournalRecord[]): Promise<void> {
+    this.#store.check();
+    const slot = this.#slots.get(id);
+    if (slot === undefined || this.#removals.has(id)) throw gone(id);
+    const bytes = Buffer.concat(records.map(journalLine));
+    try {
+      await this.#appendBytes(slot, bytes);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      await unlinkIfThere(this.#o.disk, join(this.#store.dir, 'reserve'));
+      await this.#appendBytes(slot, bytes).catch((again: unknown) => {
+        throw isFull(again) ? new SpoolError('the disk is full', { code: 'no-space', cause: again }) : again;
+      });
+    }
+    slot.ledger ??= new Ledger();
+    for (const record of records) slot.ledger.apply(record);
+  }
+
+  async #appendBytes(slot: Slot, bytes: Uint8Array): Promise<void> {
+    const { disk } = this.#o;
+    const fd = await disk.openForWrite(join(this.#store.queue, journalName(slot.id)));
+    const isNew = slot.journalLength === 0;
+    try {
+      if (slot.journalTorn) await disk.truncate(fd, slot.journalLength);
+      slot.journalTorn = true;
+      await disk.write(fd, bytes, slot.journalLength);
+      await disk.syncData(fd).catch((error: unknown) => {
+        throw this.#store.fault('a journal', error);
+      });
+      slot.journalTorn = false;
+    } finally {
+      await disk.close(fd);
+    }
+    if (isNew) {
+      await this.#store.queueSync.sync().catch((error: unknown) => {
+        throw this.#store.fault(this.#store.queue, error);
+      });
+    }
+    slot.journalLength += bytes.length;
+  }
+
+  remove(id: EntryId): Promise<void> {
+    const running = this.#removals.get(id);
+    if (running !== undefined) return running;
+    if (!this.#slots.has(id)) return Promise.resolve();
+    const removal = this.#remove(id).finally(() => this.#removals.delete(id));
+    this.#removals.set(id, removal);
+    return this.#store.track(removal);
+  }
+
+  /** The message first, durably: a journal without a message is swept, a message without its journal would be sent again. */
+  async #remove(id: EntryId): Promise<void> {
+    this.#store.check();
+    const { disk } = this.#o;
+    await unlinkIfThere(disk, join(this.#store.queue, id));
+    await this.#store.queueSync.sync().catch((error: unknown) => {
+      throw this.#store.fault(this.#store.queue, error);
+    });
+    const slot = this.#slots.get(id);
+    this.#slots.delete(id);
+    if (slot !== undefined && (slot.journalLength > 0 || slot.journalTorn)) {
+      await unlinkIfThere(disk, join(this.#store.queue, journalName(id)));
+    }
+  }
+
+  onArrival(listener: (state: EntryState) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  async close(): Promise<void> {
+    this.#rescan?.[Symbol.dispose]();
+    this.#watcher?.close();
+    await this.#store.close();
+    const ownership = this.#ownership;
+    this.#ownership = undefined;
+    await ownership?.release();
+  }
+}
+
+function gone(id: EntryId): SpoolError {
+  return new SpoolError(`there is no entry ${id}`, { code: 'gone' });
+}
