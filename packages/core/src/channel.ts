@@ -33,8 +33,11 @@ export interface Channel {
   readonly exit: Promise<Exit>;
   /** The last bytes of stderr (always drained; at most `STDERR_TAIL_BYTES`). Empty for tcp and unix targets. */
   stderrTail(): Buffer;
-  /** Hands each stderr chunk to `listener` as well, from now on. */
-  onStderr(listener: (chunk: Buffer) => void): Disposable;
+  /**
+   * Hands each stderr chunk to `listener` as well, from now on. A promise it returns holds stderr back until it settles (and, window
+   * used up, stdout too, as in ssh): for whoever must pass all of it on and keep no more than a bound.
+   */
+  onStderr(listener: (chunk: Buffer) => unknown): Disposable;
   /** Sends a signal to the far command, name without `SIG` (RFC 4254 §6.9). Best effort. */
   signal(name: string): void;
   /** Ends the channel at once: the stream errors with `reason`, the far command gets HUP and EOF, best effort. */

@@ -1,0 +1,113 @@
+import type { Readable, Writable } from 'node:stream';
+import { type Channel, type Env, type Exit, LinkError, printable } from '@postern/core';
+import { flushed, readToEnd, writeTo } from './flow.ts';
+
+/** What ssh ends with when the fault is its own, the link's, or the far command had no exit status. */
+export const SSH_FAULT = 255;
+
+/** How long a far command that was sent a signal may take to end before the channel is cut, milliseconds. */
+export const SIGNAL_GRACE_MS = 2000;
+
+/** Hears of signals of this process, by name without `SIG`. */
+export type SignalSource = (listener: (name: string) => void) => Disposable;
+
+/** What {@link runPipe} needs. */
+export interface RunPipeOptions {
+  /** Opens the channel; `signal` aborts when a signal ends this process first. */
+  open(o: { signal: AbortSignal }): Promise<Channel>;
+  /** Absent: the far side reads an empty input, as with `ssh -n`. */
+  stdin: Readable | undefined;
+  stdout: Writable;
+  stderr: Writable;
+  signals: SignalSource;
+  env: Env;
+  /** True when an end without exit status is how it should be: TCP and Unix targets. */
+  plainEnd: boolean;
+  /** One line to the person, without newline. */
+  say(line: string): void;
+}
+
+/** Signals that end a program: forwarded once, then the channel gets {@link SIGNAL_GRACE_MS}. The second one cuts it. */
+const ENDING = ['INT', 'TERM', 'HUP', 'QUIT'];
+
+/**
+ * Joins this process's three streams to a channel until the far side ends, and returns the exit status ssh would: the far
+ * command's, or {@link SSH_FAULT} with one line said. Input that is still open does not keep it. Never rejects.
+ */
+export async function runPipe(o: RunPipeOptions): Promise<number> {
+  const stop = new AbortController();
+  let channel: Channel | undefined;
+  let grace: Disposable | undefined;
+  const cut = (name: string): void => {
+    const reason = new LinkError(`ended by signal ${name}`, { code: 'aborted', layer: 'channel' });
+    stop.abort(reason);
+    channel?.abort(reason);
+  };
+  const listening = o.signals((name) => {
+    if (!ENDING.includes(name)) return channel?.signal(name);
+    if (channel === undefined || o.plainEnd || grace !== undefined) return cut(name);
+    channel.signal(name);
+    grace = o.env.schedule(SIGNAL_GRACE_MS, () => cut(name));
+  });
+  try {
+    channel = await o.open({ signal: stop.signal });
+    return status(await bridge(channel, o), o);
+  } catch (error) {
+    return failed(error, o);
+  } finally {
+    listening[Symbol.dispose]();
+    grace?.[Symbol.dispose]();
+  }
+}
+
+async function bridge(channel: Channel, o: RunPipeOptions): Promise<Exit> {
+  const { stream } = channel;
+  const { stdin, stdout, stderr } = o;
+  const brokenPipe = (): void => channel.abort(new LinkError(BROKEN_PIPE, { code: 'aborted', layer: 'channel' }));
+  stream.on('error', () => {});
+  stdout.on('error', brokenPipe);
+  // Whoever closed our stderr does without it.
+  stderr.on('error', () => {});
+  const listening = channel.onStderr((chunk) => writeTo(stderr, chunk));
+  stream.pipe(stdout, { end: false });
+  const inputFailed = (): void => void stream.end();
+  stdin?.on('error', inputFailed);
+  if (stdin === undefined) stream.end();
+  else stdin.pipe(stream);
+
+  const [exit] = await Promise.all([channel.exit, readToEnd(stream)]);
+
+  stdin?.unpipe(stream);
+  stdin?.pause();
+  stdin?.off('error', inputFailed);
+  stdin?.on('error', () => {});
+  await Promise.all([flushed(stdout), flushed(stderr)]);
+  listening[Symbol.dispose]();
+  return exit;
+}
+
+/** Not said: a reader that has seen enough, as `head`, is no fault. */
+const BROKEN_PIPE = 'nobody reads standard output any more';
+
+function status(exit: Exit, o: RunPipeOptions): number {
+  switch (exit.type) {
+    case 'exit':
+      return exit.code;
+    case 'signal':
+      o.say(`the far command was ended by signal ${printable(exit.name)}`);
+      return SSH_FAULT;
+    case 'closed':
+      if (o.plainEnd) return 0;
+      o.say('the far side closed the channel without an exit status');
+      return SSH_FAULT;
+    case 'lost':
+      return failed(exit.error, o);
+  }
+}
+
+function failed(error: unknown, o: RunPipeOptions): number {
+  if (error instanceof LinkError && error.message === BROKEN_PIPE) return SSH_FAULT;
+  o.say(printable(error instanceof Error ? error.message : String(error)));
+  if (error instanceof LinkError && error.fix !== undefined) o.say(printable(error.fix));
+  return SSH_FAULT;
+}
