@@ -4,6 +4,7 @@ export * from './command.ts';
 export * from './dot.ts';
 export * from './extensions.ts';
 export * from './path.ts';
+export * from './rcpt-filter.ts';
 export * from './reply.ts';
 export * from './verdict.ts';
 export * from './xtext.ts';
