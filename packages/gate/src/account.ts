@@ -1,10 +1,10 @@
-import { writeFile } from 'node:fs/promises';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { GateError } from './errors.ts';
+import { writeOwned } from './owned.ts';
 
-/** Used when the gate is started by root: everything in it runs as this uid and gid, which own nothing else. */
-export const DEFAULT_ROOT_ID = 65533;
+/** Used when the gate is started by root: everything in it runs as this uid and gid, `nobody` on every Linux. */
+export const DEFAULT_ROOT_ID = 65534;
 
 /** The account a gate serves. */
 export interface Account {
@@ -49,10 +49,11 @@ export async function makeAccount(o: AccountOptions): Promise<Account> {
   }
   const passwd = join(o.dir, 'passwd');
   const group = join(o.dir, 'group');
-  await writeFile(passwd, passwdLines(o, uid, gid), { mode: 0o644 });
-  await writeFile(group, `${o.user}:x:${gid}:\nDebian-exim:x:${gid}:\n`, { mode: 0o644 });
   const env = { LD_PRELOAD: o.nssWrapper, NSS_WRAPPER_PASSWD: passwd, NSS_WRAPPER_GROUP: group };
-  return { user: o.user, uid, gid, home: o.home, as, env };
+  const account: Account = { user: o.user, uid, gid, home: o.home, as, env };
+  await writeOwned(account, passwd, passwdLines(o, uid, gid));
+  await writeOwned(account, group, `${o.user}:x:${gid}:\nDebian-exim:x:${gid}:\n`);
+  return account;
 }
 
 /** `Debian-exim` is compiled into Debian's Exim, which does not start without it. */

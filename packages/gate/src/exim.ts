@@ -1,7 +1,8 @@
-import { chown, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
+import { makeOwned, writeOwned } from './owned.ts';
 import { onFreePort, waitForGreeting } from './port.ts';
 import { descendants, signalAll } from './processes.ts';
 import type { Program } from './programs.ts';
@@ -16,8 +17,7 @@ export async function startExim(
 ): Promise<SmtpServer> {
   const name = o.name ?? 'exim';
   const dir = join(context.dir, name);
-  await mkdir(dir, { mode: 0o700 });
-  if ('uid' in context.account.as) await chown(dir, context.account.uid, context.account.gid);
+  await makeOwned(context.account, dir);
   const env = { ...context.baseEnv, ...context.account.env, ...o.program.env };
   const config = join(dir, 'exim.conf');
   // Exim executes itself anew with a cleaned environment, so the path it knows itself by is a script.
@@ -58,7 +58,7 @@ class Exim implements SmtpServer {
   async listen(port: number): Promise<SmtpServer | 'port taken'> {
     const { account, baseEnv, daemons, onEvent, dir, env, signal } = this.#context;
     const { name, config, self, options } = this.#setup;
-    await writeFile(config, eximConfig(this.#setup, { port, account, options }), { mode: 0o644 });
+    await writeOwned(account, config, eximConfig(this.#setup, { port, account, options }));
     const daemon = startDaemon({
       name,
       command: self,

@@ -188,6 +188,19 @@ describe('a gate under a hard hand', () => {
   });
 });
 
+test('a gate comes up under the strictest umask', async () => {
+  const umask = process.umask(0o077);
+  try {
+    await using gate = await startGate({ ...cachedPrograms(), files: { '.config/note': 'kept' } });
+    using shell = ssh(gate, 'gate', 'cat .config/note; echo; netcat localhost smtp');
+    await shell.expect(/^kept\n220 /);
+    using imap = ssh(gate, 'gate', 'imapd');
+    await imap.expect(/PREAUTH/);
+  } finally {
+    process.umask(umask);
+  }
+});
+
 describe('the end of a gate', () => {
   test('leaves no process and no file, not even an orphan that ignores hangups', async () => {
     const gate = await startGate({ ...cachedPrograms(), imapd: false });

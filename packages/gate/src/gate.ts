@@ -1,6 +1,6 @@
-import { chown, mkdir, mkdtemp, realpath, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, realpath, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { type Env, systemEnv } from '@postern/core';
 import { type Account, makeAccount } from './account.ts';
 import type { GateContext } from './context.ts';
@@ -11,6 +11,7 @@ import { type ImapdOptions, writeImapd } from './imapd.ts';
 import { type KeyFile, makeKey } from './keys.ts';
 import { makeMaildir } from './maildir.ts';
 import { writeNetcat } from './netcat.ts';
+import { makeOwned, makeOwnedParents, writeOwned } from './owned.ts';
 import { MARK } from './processes.ts';
 import { findNssWrapper, findProgram, PROGRAMS, type Program, type ProgramOptions } from './programs.ts';
 import { reachableFile, reachableProgram } from './reach.ts';
@@ -79,6 +80,8 @@ export interface Gate extends AsyncDisposable {
   addSshd(o: FurtherSshd): Promise<SshServer>;
   /** Puts a shell script into the far PATH; `body` follows the `#!/bin/sh` line. */
   command(name: string, body: string): Promise<void>;
+  /** Makes the far service name `smtp` stand for another port. */
+  useSmtpPort(port: number): Promise<void>;
   /** Everything the servers wrote, for messages of failed tests. */
   logs(): Promise<string>;
   /** Ends every process of the gate and removes its directory. Any number of calls. */
@@ -134,7 +137,6 @@ async function prepare(
   const { dir } = given;
   const home = join(dir, 'home');
   const bin = join(dir, 'bin');
-  for (const path of [home, bin]) await mkdir(path, { mode: 0o755 });
   const account = await makeAccount({
     dir,
     home,
@@ -144,8 +146,8 @@ async function prepare(
     gid: o.gid,
     nssWrapper: given.nssWrapper === undefined ? undefined : await reachableFile(given.nssWrapper, dir),
   });
-  for (const [path, text] of Object.entries(o.files ?? {})) await writeHomeFile(home, path, text);
-  await own(account, [dir, home, bin]);
+  for (const path of [dir, home, bin]) await makeOwned(account, path);
+  for (const [path, text] of Object.entries(o.files ?? {})) await writeHomeFile(account, path, text);
   return {
     dir,
     bin,
@@ -158,17 +160,11 @@ async function prepare(
   };
 }
 
-async function writeHomeFile(home: string, path: string, text: string): Promise<void> {
-  const full = join(home, path);
-  if (!full.startsWith(`${home}/`)) throw new GateError('bad_option', `${path} is not inside the far home`);
-  await mkdir(dirname(full), { recursive: true });
-  await writeFile(full, text);
-}
-
-/** Gives paths to the account; does nothing when the account is the caller. */
-async function own(account: Account, paths: readonly string[]): Promise<void> {
-  if (!('uid' in account.as)) return;
-  for (const path of paths) await chown(path, account.uid, account.gid);
+async function writeHomeFile(account: Account, path: string, text: string): Promise<void> {
+  const full = join(account.home, path);
+  if (!full.startsWith(`${account.home}/`)) throw new GateError('bad_option', `${path} is not inside the far home`);
+  await makeOwnedParents(account, account.home, full);
+  await writeOwned(account, full, text);
 }
 
 async function compose(
@@ -185,7 +181,8 @@ async function compose(
     const options = o.imapd === false ? {} : (o.imapd ?? {});
     await writeImapd(context, { ...options, program: await at(found.imap), maildir });
   }
-  await writeNetcat(context, await at(found.netcat), smtp?.port);
+  const netcat = await at(found.netcat);
+  await writeNetcat(context, netcat, smtp?.port);
   const client = await makeClient(dir);
   const program = await at(found.sshd);
   const entries: ClientEntry[] = [];
@@ -217,6 +214,7 @@ async function compose(
     async command(name, body) {
       await writeScript(context.bin, name, body);
     },
+    useSmtpPort: (port) => writeNetcat(context, netcat, port),
     async logs() {
       const sshds = entries.map(({ server }) => `== ${server.name}\n${server.log().join('\n')}`);
       return [...sshds, ...(smtp === undefined ? [] : [`== ${smtp.kind}\n${await smtp.log()}`])].join('\n');

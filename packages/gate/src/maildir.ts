@@ -1,13 +1,13 @@
-import { chown, mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
+import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Account } from './account.ts';
 import { makeMessage, type SeedMessage } from './message.ts';
+import { giveTo, makeOwned } from './owned.ts';
 
 /** Makes an empty Maildir (`cur`, `new`, `tmp`) that belongs to the account. */
 export async function makeMaildir(path: string, account: Account): Promise<void> {
   for (const dir of [path, join(path, 'cur'), join(path, 'new'), join(path, 'tmp')]) {
-    await mkdir(dir, { mode: 0o700 });
-    if ('uid' in account.as) await chown(dir, account.uid, account.gid);
+    await makeOwned(account, dir);
   }
 }
 
@@ -27,7 +27,7 @@ export async function seedMaildir(
     const file = join(path, 'cur', `${seconds}.M${String(index).padStart(6, '0')}P1.gate:2,${message.flags}`);
     await writeFile(file, message.bytes.toString('latin1').replaceAll('\r\n', '\n'), 'latin1');
     await utimes(file, seconds, seconds);
-    if ('uid' in o.account.as) await chown(file, o.account.uid, o.account.gid);
+    await giveTo(o.account, file);
     messages.push(message);
   }
   return messages;

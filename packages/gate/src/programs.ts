@@ -156,10 +156,18 @@ export const PROGRAMS: {
 };
 
 /** The preloaded library that gives a process its own passwd file; `undefined` where it cannot be had (not Linux, no apt). */
-export async function findNssWrapper(o: ProgramOptions): Promise<string | undefined> {
+export function findNssWrapper(o: ProgramOptions): Promise<string | undefined> {
+  return findPreload({ file: 'libnss_wrapper.so', package: 'libnss-wrapper' }, o);
+}
+
+/** A library for `LD_PRELOAD`, installed or unpacked from its package; `undefined` where it cannot be had (not Linux, no apt). */
+export async function findPreload(
+  library: { file: string; package: string },
+  o: ProgramOptions,
+): Promise<string | undefined> {
   if (process.platform !== 'linux') return undefined;
   const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
-  const inside = [`usr/lib/${triplet}`, 'usr/lib64', 'usr/lib'].map((dir) => join(dir, 'libnss_wrapper.so'));
+  const inside = [`usr/lib/${triplet}`, 'usr/lib64', 'usr/lib'].map((dir) => join(dir, library.file));
   const look = async (root: string): Promise<string | undefined> => {
     for (const path of inside) if (await readable(join(root, path))) return join(root, path);
     return undefined;
@@ -167,7 +175,7 @@ export async function findNssWrapper(o: ProgramOptions): Promise<string | undefi
   const installed = o.prefer === 'cache' ? undefined : await look('/');
   if (installed !== undefined) return installed;
   try {
-    const [unpacked] = await ensurePackages(['libnss-wrapper'], o);
+    const [unpacked] = await ensurePackages([library.package], o);
     return unpacked === undefined ? undefined : await look(unpacked.root);
   } catch (error) {
     if (error instanceof GateError && error.code === 'program_missing') return undefined;

@@ -1,4 +1,4 @@
-import { copyFile, cp, stat } from 'node:fs/promises';
+import { chmod, copyFile, cp, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Program } from './programs.ts';
 
@@ -10,6 +10,7 @@ export async function reachableProgram(program: Program, dir: string): Promise<P
   if (process.getuid?.() !== 0 || program.root === '/' || (await openToAll(program.root))) return program;
   const root = join(dir, basename(program.root));
   await cp(program.root, root, { recursive: true, verbatimSymlinks: true, force: false });
+  await openUp(root);
   const moved = (text: string): string => text.replaceAll(program.root, root);
   const env = Object.fromEntries(Object.entries(program.env).map(([name, value]) => [name, moved(value)]));
   return { command: moved(program.command), env, root };
@@ -20,7 +21,16 @@ export async function reachableFile(path: string, dir: string): Promise<string> 
   if (process.getuid?.() !== 0 || (await openToAll(dirname(path)))) return path;
   const copy = join(dir, basename(path));
   await copyFile(path, copy);
+  await chmod(copy, 0o755);
   return copy;
+}
+
+/** New directories get the umask's mode; copied files keep theirs. */
+async function openUp(dir: string): Promise<void> {
+  await chmod(dir, 0o755);
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    if (entry.isDirectory()) await openUp(join(dir, entry.name));
+  }
 }
 
 /** Whether every directory down to this one lets others pass. */

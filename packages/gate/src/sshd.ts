@@ -1,8 +1,8 @@
-import { chown, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
 import { type KeyFile, type KeyType, makeKey } from './keys.ts';
+import { giveTo, makeOwned, writeOwned } from './owned.ts';
 import { onFreePort } from './port.ts';
 import { descendants, signalAll } from './processes.ts';
 import type { Program } from './programs.ts';
@@ -58,16 +58,15 @@ export async function startSshd(
   o: SshdOptions & { name: string; program: Program; clientKey: string },
 ): Promise<SshServer> {
   const dir = join(context.dir, o.name);
-  await mkdir(dir, { mode: 0o700 });
+  await makeOwned(context.account, dir);
   const hostKeys: KeyFile[] = [];
   for (const type of o.hostKeys ?? ['ed25519']) {
     const key = await makeKey(join(dir, `host_${type}`), { type, comment: o.name });
     hostKeys.push(key);
-    if ('uid' in context.account.as) await chown(key.path, context.account.uid, context.account.gid);
+    await giveTo(context.account, key.path);
   }
   const keys = [...(o.onlyGivenKeys === true ? [] : [o.clientKey]), ...(o.authorizedKeys ?? [])];
-  await writeFile(join(dir, 'authorized_keys'), `${keys.join('\n')}\n`, { mode: 0o644 });
-  if ('uid' in context.account.as) await chown(dir, context.account.uid, context.account.gid);
+  await writeOwned(context.account, join(dir, 'authorized_keys'), `${keys.join('\n')}\n`);
 
   const server = new Sshd(context, { ...o, dir, hostKeys });
   await onFreePort(o.port, (port) => server.listen(port));
@@ -112,7 +111,7 @@ class Sshd implements SshServer {
   async listen(port: number, config = this.#setup.config ?? []): Promise<SshServer | 'port taken'> {
     const { account, baseEnv, daemons, onEvent, dir } = this.#context;
     const file = join(this.#setup.dir, 'sshd_config');
-    await writeFile(file, sshdConfig(this.#context, { ...this.#setup, config, port }), { mode: 0o644 });
+    await writeOwned(account, file, sshdConfig(this.#context, { ...this.#setup, config, port }));
     const daemon = startDaemon({
       name: this.name,
       command: this.#setup.program.command,

@@ -1,0 +1,161 @@
+import { join } from 'node:path';
+import { quote, quoteAll } from '@postern/core';
+import {
+  descendants,
+  findProgram,
+  type Gate,
+  makeOwned,
+  onFreePort,
+  type Program,
+  type ProgramOptions,
+  reachableProgram,
+  run,
+  signalAll,
+  startDaemon,
+  waitForGreeting,
+  writeOwned,
+  writeScript,
+} from '@postern/gate';
+import { rigPrograms } from './cache.ts';
+
+/** A Dovecot that wants a login, over the gate's own Maildir: what the PREAUTH way is compared with. */
+export interface LoginServer {
+  readonly port: number;
+  /** Any user name goes; this is the password for all of them. */
+  readonly password: string;
+  /** Its log so far. */
+  log(): readonly string[];
+  stop(): Promise<void>;
+}
+
+/** Starts Dovecot as a daemon with no privilege (its own "rootless" mode), on 127.0.0.1, without TLS. */
+export async function startDovecot(
+  gate: Gate,
+  o: Partial<ProgramOptions> & { settings?: readonly string[]; password?: string } = {},
+): Promise<LoginServer> {
+  const { context } = gate;
+  const found = await findProgram(
+    { names: ['dovecot'], package: 'dovecot-core+dovecot-imapd', libraryDirs: ['usr/lib/dovecot'] },
+    { ...rigPrograms(), ...o },
+  );
+  const program = await reachableProgram(found, context.dir);
+  const dir = join(context.dir, 'dovecot');
+  for (const path of [dir, join(dir, 'run'), join(dir, 'state')]) {
+    await makeOwned(context.account, path);
+  }
+  const password = o.password ?? 'open-sesame';
+  const names = await realNames(context.account);
+  const config = join(dir, 'dovecot.conf');
+  const self = await writeScript(dir, 'start', startLines(program, config).join('\n'));
+
+  const { daemon, port } = await onFreePort(undefined, async (port) => {
+    const text = dovecotConfig({ gate, dir, program, names, port, password, settings: o.settings ?? [] });
+    await writeOwned(context.account, config, text);
+    const started = startDaemon({
+      name: 'dovecot',
+      command: self,
+      args: [],
+      env: context.baseEnv,
+      cwd: dir,
+      ...context.account.as,
+      onLine: (line) => context.onEvent({ type: 'log', server: 'dovecot', line }),
+    });
+    context.daemons.add(started);
+    if (await waitForGreeting(port, { daemon: started, env: context.env, signal: context.signal })) {
+      return { daemon: started, port };
+    }
+    context.daemons.delete(started);
+    if (started.log.tail().includes('Address already in use')) return 'port taken';
+    throw new Error(`dovecot did not start: ${started.log.tail()}`);
+  });
+  return {
+    port,
+    password,
+    log: () => daemon.log.lines(),
+    async stop() {
+      const beneath = await descendants(daemon.pid);
+      daemon.kill('SIGKILL');
+      await daemon.ended;
+      signalAll(
+        beneath.map((process) => process.pid),
+        'SIGKILL',
+      );
+    },
+  };
+}
+
+/**
+ * Dovecot overwrites the environment it was started with, where nss_wrapper keeps its paths, so it gets the names that the
+ * system's own files have for the account's ids.
+ */
+async function realNames(account: { uid: number; gid: number }): Promise<{ user: string; group: string }> {
+  const [user, group] = await Promise.all(
+    [
+      ['passwd', account.uid],
+      ['group', account.gid],
+    ].map(async ([database, id]) => (await run('getent', [String(database), String(id)])).stdout.split(':')[0] ?? ''),
+  );
+  if (!user || !group) throw new Error(`dovecot needs an account with a name; uid ${account.uid} has none`);
+  return { user, group };
+}
+
+/** The master would run `doveconf` from its built-in path; from a cache we run it first, and it becomes the master. */
+function startLines(program: Program, config: string): string[] {
+  const master = [program.command, '-F', '-c', config];
+  if (program.root === '/') return [`exec ${quoteAll(master)}`];
+  const doveconf = [join(program.root, 'usr/bin/doveconf'), '-f', 'service=master', '-c', config, '-m', 'master', '-e'];
+  const env = Object.entries(program.env).map(([name, value]) => `export ${name}=${quote(value)}`);
+  return [...env, `exec ${quoteAll([...doveconf, ...master])}`];
+}
+
+function dovecotConfig(o: {
+  gate: Gate;
+  dir: string;
+  program: Program;
+  names: { user: string; group: string };
+  port: number;
+  password: string;
+  settings: readonly string[];
+}): string {
+  const { account } = o.gate;
+  const lib = join(o.program.root, 'usr/lib/dovecot');
+  const moved =
+    o.program.root === '/'
+      ? ''
+      : `libexec_dir = ${lib}\nlogin_plugin_dir = ${lib}/modules/login\nmail_plugin_dir = ${lib}/modules\n`;
+  const unchrooted = ['anvil', 'stats'].map((service) => `service ${service} {\n  chroot =\n}\n`).join('');
+  return `${moved}base_dir = ${o.dir}/run
+state_dir = ${o.dir}/state
+import_environment = LD_LIBRARY_PATH POSTERN_GATE
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+default_internal_user = ${o.names.user}
+default_internal_group = ${o.names.group}
+default_login_user = ${o.names.user}
+log_path = /dev/stderr
+first_valid_uid = 1
+first_valid_gid = 1
+mail_location = maildir:${o.gate.maildir}
+mail_plugins = imap_zlib
+passdb {
+  driver = static
+  args = password=${o.password}
+}
+userdb {
+  driver = static
+  args = uid=${account.uid} gid=${account.gid} home=${account.home}
+}
+${unchrooted}service imap-login {
+  chroot =
+  inet_listener imap {
+    port = ${o.port}
+  }
+  inet_listener imaps {
+    port = 0
+  }
+}
+${o.settings.join('\n')}
+`;
+}
