@@ -1,7 +1,7 @@
 import { Duplex } from 'node:stream';
 import { type Channel, deferred, type Exit, LinkError, STDERR_TAIL_BYTES } from '@postern/core';
 import { errorOf, fromPipeExit } from './fault.ts';
-import { type Frame, FrameError } from './frame.ts';
+import { type Frame, FrameError, type StreamName } from './frame.ts';
 import { inlet, outlet } from './window.ts';
 import { type Wire, wireOver } from './wire.ts';
 
@@ -20,6 +20,8 @@ export interface LentChannelOptions {
 export function lentChannel(socket: Duplex, o: LentChannelOptions): Promise<Channel> {
   return new LentChannel(socket, o).opened;
 }
+
+const EMPTY: Buffer = Buffer.alloc(0);
 
 class LentChannel implements Channel {
   readonly stream: Duplex;
@@ -92,25 +94,30 @@ class LentChannel implements Channel {
       case 'refused':
         this.#over({ type: 'lost', error: errorOf(frame.fault) });
         return;
-      case 'data':
-        if (frame.stream === 'stdin') break;
-        if (frame.stream === 'stderr') return this.#stderr(Buffer.from(frame.bytes));
-        this.#stdoutIn.received(frame.bytes.length);
-        this.#unread.push(frame.bytes);
-        return this.#flow();
-      case 'eof':
-        if (frame.stream === 'stdout') {
-          this.#unread.push(null);
-          this.#flow();
-        }
-        return;
-      case 'grant':
-        if (frame.stream === 'stdin') return this.#stdin.grant(frame.bytes);
-        break;
       case 'exit':
-        return this.#over(fromPipeExit(frame.exit));
+        this.#over(fromPipeExit(frame.exit));
+        return;
+      case 'signal':
+        break;
+      default:
+        if (this.#streamFrame(frame)) return;
     }
     throw new FrameError(`a daemon does not send ${frame.type}`);
+  }
+
+  /** False when that stream does not go this way. */
+  #streamFrame(frame: Frame & { stream: StreamName }): boolean {
+    if ((frame.type === 'grant') !== (frame.stream === 'stdin')) return false;
+    if (frame.type === 'grant') this.#stdin.grant(frame.bytes);
+    else if (frame.stream === 'stderr') this.#stderr(frame.type === 'data' ? Buffer.from(frame.bytes) : EMPTY);
+    else this.#stdout(frame.type === 'data' ? frame.bytes : null);
+    return true;
+  }
+
+  #stdout(chunk: Uint8Array | null): void {
+    this.#stdoutIn.received(chunk?.length ?? 0);
+    this.#unread.push(chunk);
+    this.#flow();
   }
 
   #read(): void {
@@ -132,11 +139,12 @@ class LentChannel implements Channel {
   }
 
   #stderr(chunk: Buffer): void {
+    if (chunk.length === 0) return;
     this.#stderrIn.received(chunk.length);
     this.#tail = Buffer.concat([this.#tail, chunk]).subarray(-STDERR_TAIL_BYTES);
     const holding = [...this.#listeners].map((listener) => listener(chunk)).filter((held) => held instanceof Promise);
-    if (holding.length === 0) return this.#stderrIn.taken(chunk.length);
-    void Promise.allSettled(holding).then(() => this.#stderrIn.taken(chunk.length));
+    if (holding.length === 0) this.#stderrIn.taken(chunk.length);
+    else void Promise.allSettled(holding).then(() => this.#stderrIn.taken(chunk.length));
   }
 
   /** The first end counts. */
