@@ -10,8 +10,11 @@ export interface Reply {
 
 /** What became of one forward-path in one attempt. Unknown is never `delivered` and never `failed`. */
 export type Outcome =
-  /** The far server took responsibility; `reply` is its final reply. */
-  | { readonly type: 'delivered'; readonly reply: Reply }
+  /**
+   * The far server took responsibility; `reply` is its final reply. `relayed`: success was to be notified and the far server has no DSN
+   * extension, so the "relayed" DSN is ours to send (RFC 3461 §5.2.2).
+   */
+  | { readonly type: 'delivered'; readonly reply: Reply; readonly relayed?: boolean }
   /** Not accepted now; try again. */
   | { readonly type: 'deferred'; readonly reply?: Reply; readonly reason: string }
   /** Refused for good. */

@@ -1,1 +1,3 @@
-export {};
+export { type CourierOptions, createCourier } from './courier.ts';
+export { DeliveryError, type DeliveryErrorCode } from './error.ts';
+export type { CourierEvent, OnCourierEvent } from './event.ts';

@@ -14,7 +14,7 @@ export type Turn =
   | { readonly type: 'end' };
 
 /**
- * Reads a dialogue as RFCs print it: `C: line`, `C~ regular expression`, `S: line`, `S! close`, `C! close`. Empty lines and lines that start
+ * Reads a dialogue as RFCs print it: `C: line` (the space may be left out), `C~ regular expression`, `S: line`, `S! close`, `C! close`. Empty lines and lines that start
  * with `#` are skipped; leading white space too. Throws `RangeError` on any other line.
  */
 export function parseTranscript(text: string): Turn[] {
@@ -22,7 +22,7 @@ export function parseTranscript(text: string): Turn[] {
   for (const raw of text.split('\n')) {
     const line = raw.trim();
     if (line === '' || line.startsWith('#')) continue;
-    const rest = line.slice(3);
+    const rest = line.slice(2).replace(/^ /, '');
     if (line.startsWith('C:')) turns.push({ type: 'client', line: rest });
     else if (line.startsWith('C~')) turns.push({ type: 'client-like', pattern: new RegExp(rest) });
     else if (line.startsWith('S:')) turns.push({ type: 'server', line: rest });

@@ -113,10 +113,12 @@ export interface ClientMachine {
   upgraded(): void;
   /** The session has ended, for whatever reason: settles what is open. */
   end(): ClientEvent[];
-  /** What the oldest outstanding reply answers. */
+  /** What the oldest outstanding reply answers. Undefined when the session is over. */
   readonly awaiting: AwaitedCommand | undefined;
   /** Transactions not settled. */
   readonly open: number;
+  /** QUIT was written. */
+  readonly quit: boolean;
   /** From the last EHLO. */
   readonly extensions: Extensions;
 }
@@ -196,6 +198,7 @@ export function createClient(o: ClientOptions): ClientMachine {
   let current: Transaction | undefined;
   let keys = 0;
   let finishing = false;
+  let quit = false;
   /** Replies the commands written so far will have had: the place of the next one. */
   let places = 1;
   /** The server may hold an open MAIL: RSET before the next one. */
@@ -309,8 +312,15 @@ export function createClient(o: ClientOptions): ClientMachine {
   };
   const refuse = (at: AwaitedCommand, reason: string, reply?: Reply): ClientEvent[] =>
     over({ type: 'refused', at, reason, ...(reply === undefined ? {} : { reply }) });
-  const outOfStep = (at: AwaitedCommand | 'nothing', reply: Reply): ClientEvent[] =>
-    over({ type: 'out-of-step', at, reply });
+  const outOfStep = (at: AwaitedCommand | 'nothing', reply: Reply, transaction?: Transaction): ClientEvent[] => {
+    // What this transaction was told may have been meant for another: nothing of it counts.
+    if (transaction !== undefined) {
+      transaction.mail = undefined;
+      transaction.data = undefined;
+      transaction.rcpt.fill(undefined);
+    }
+    return over({ type: 'out-of-step', at, reply });
+  };
 
   const enter = (): ClientEvent[] => {
     phase = 'ready';
@@ -367,7 +377,7 @@ export function createClient(o: ClientOptions): ClientMachine {
   const answer = (head: Awaited, reply: Reply): ClientEvent[] => {
     const { transaction } = head;
     if (transaction === undefined) return [];
-    if (!fits(head, transaction, reply)) return outOfStep(head.command, reply);
+    if (!fits(head, transaction, reply)) return outOfStep(head.command, reply, transaction);
     record(head, transaction, reply);
     const expected = lmtp && head.command === 'final' ? Math.max(1, acceptedCount(transaction)) : 1;
     if (head.command === 'final' && transaction.finals.length < expected) awaiting.unshift(head);
@@ -432,6 +442,7 @@ export function createClient(o: ClientOptions): ClientMachine {
       if (room()) return { type: 'offer' };
       if (!finishing || current !== undefined || (awaiting.length > 0 && !blind)) return WAIT;
       phase = 'quitting';
+      quit = true;
       return command('QUIT', { command: 'quit' });
     },
     receive(reply) {
@@ -451,7 +462,10 @@ export function createClient(o: ClientOptions): ClientMachine {
       }
       if (head === undefined || (reply.code === 421 && head.command === 'reset')) return events;
       const effect = LAW[head.command][kind];
-      return [...events, ...(effect === undefined ? outOfStep(head.command, reply) : EFFECTS[effect](head, reply))];
+      return [
+        ...events,
+        ...(effect === undefined ? outOfStep(head.command, reply, head.transaction) : EFFECTS[effect](head, reply)),
+      ];
     },
     submit({ envelope, size }) {
       const key = keys++;
@@ -490,6 +504,9 @@ export function createClient(o: ClientOptions): ClientMachine {
     },
     get open() {
       return open.size;
+    },
+    get quit() {
+      return quit;
     },
     get extensions() {
       return extensions;

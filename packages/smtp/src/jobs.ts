@@ -1,0 +1,91 @@
+import type { Entry, Recipient } from '@postern/core';
+
+/** An entry, or the part of its recipients that goes into one transaction. */
+export interface Job {
+  readonly entry: Entry;
+  readonly recipients: readonly Recipient[];
+  /** Its attempt is recorded, or being recorded; shared by all parts of an entry. */
+  readonly attempt: { recorded: Promise<void> | undefined; receipt: string | undefined };
+  /** Sessions that ended before they settled it. */
+  readonly returns: number;
+  /** What its last return was about, for people. */
+  readonly reason?: string;
+}
+
+/** Most recipients of one transaction: what every server takes (RFC 5321 §4.5.3.1.8 asks for 100; Postfix 3.7 stops at 1000). */
+export const MAX_RECIPIENTS = 1000;
+
+/**
+ * What is left to send: jobs that came back, then the batch. One entry is pulled ahead at most, and it is not lost when a session ends while
+ * it was waited for.
+ */
+export class JobSource {
+  readonly #iterator: AsyncIterator<Entry>;
+  readonly #returned: Job[] = [];
+  readonly #fresh: Job[] = [];
+  #pulling: Promise<void> | undefined;
+  #exhausted = false;
+  #error: { readonly cause: unknown } | undefined;
+
+  constructor(batch: AsyncIterable<Entry>) {
+    this.#iterator = batch[Symbol.asyncIterator]();
+  }
+
+  /** Nothing is left, and nothing will come. Throws what the batch threw. */
+  get done(): boolean {
+    if (this.#error !== undefined && this.#returned.length + this.#fresh.length === 0) throw this.#error.cause;
+    return this.#exhausted && this.#returned.length + this.#fresh.length === 0;
+  }
+
+  /** The next job, if one is at hand. */
+  take(): Job | undefined {
+    return this.#returned.shift() ?? this.#fresh.shift();
+  }
+
+  /** Resolves when {@link take} has something, or {@link done} is true or throws. */
+  async ready(): Promise<void> {
+    if (this.#returned.length + this.#fresh.length > 0 || this.#exhausted) return;
+    this.#pulling ??= this.#pull();
+    await this.#pulling;
+  }
+
+  /** Puts a job back in front. */
+  putBack(job: Job): void {
+    this.#returned.push(job);
+  }
+
+  /** Takes out every job that came back. */
+  drain(): Job[] {
+    return this.#returned.splice(0);
+  }
+
+  /** Tells the batch that no more is wanted. Does not wait: a generator that is waiting for an entry hears of it only then. */
+  close(): void {
+    if (!this.#exhausted) this.#iterator.return?.().catch(() => {});
+  }
+
+  async #pull(): Promise<void> {
+    try {
+      const { value: entry, done } = await this.#iterator.next();
+      if (done === true) this.#exhausted = true;
+      else this.#fresh.push(...toJobs(entry));
+    } catch (cause) {
+      this.#exhausted = true;
+      this.#error = { cause };
+    } finally {
+      this.#pulling = undefined;
+    }
+  }
+}
+
+function toJobs(entry: Entry): Job[] {
+  const { recipients } = entry.envelope;
+  const attempt = { recorded: undefined, receipt: undefined };
+  const parts = Math.ceil(recipients.length / MAX_RECIPIENTS);
+  return Array.from({ length: parts }, (_, at) => ({
+    entry,
+    recipients: recipients.slice(at * MAX_RECIPIENTS, (at + 1) * MAX_RECIPIENTS),
+    attempt,
+    returns: 0,
+  }));
+}

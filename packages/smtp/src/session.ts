@@ -1,0 +1,349 @@
+import type { Duplex } from 'node:stream';
+import {
+  type AwaitedCommand,
+  type Channel,
+  type ClientEvent,
+  type ClientMachine,
+  type ClientOptions,
+  type ClientStep,
+  type CourierReport,
+  createClient,
+  createReplyParser,
+  type Deferred,
+  deferred,
+  type Env,
+  printable,
+  type ReplyEvent,
+  replyText,
+  unsendable,
+} from '@postern/core';
+import { DeliveryError } from './error.ts';
+import type { OnCourierEvent } from './event.ts';
+import type { Job, JobSource } from './jobs.ts';
+import { Outbox } from './outbox.ts';
+import { pour } from './pour.ts';
+import { Reports } from './reports.ts';
+import { Watchdog } from './watchdog.ts';
+
+/** How long a reply may take, by what it answers (RFC 5321 §4.5.3.2), milliseconds since the last byte moved either way. */
+export const REPLY_TIMEOUT_MS: Readonly<Record<AwaitedCommand, number>> = {
+  greeting: 300_000,
+  hello: 300_000,
+  starttls: 120_000,
+  auth: 120_000,
+  reset: 300_000,
+  mail: 300_000,
+  rcpt: 300_000,
+  data: 120_000,
+  final: 600_000,
+  quit: 5_000,
+};
+/** How long the far side may take no byte at all (RFC 5321 §4.5.3.2.5). */
+export const BLOCKED_TIMEOUT_MS = 180_000;
+/** After 421, and after the signal aborts: how long replies under way are still read. */
+export const LINGER_MS = 3_000;
+
+/** What one session needs. */
+export interface SessionOptions {
+  readonly channel: Channel;
+  readonly number: number;
+  readonly client: ClientOptions;
+  /** Skip what a login shell prints before the greeting. */
+  readonly skipNoise: boolean;
+  readonly source: JobSource;
+  readonly report: CourierReport;
+  readonly env: Env;
+  readonly onEvent: OnCourierEvent;
+}
+
+/** How a session ended; never a rejection. */
+export interface SessionResult {
+  /** Absent after QUIT. */
+  readonly error?: unknown;
+  /** Outcomes reported. */
+  readonly settled: number;
+}
+
+/**
+ * Runs one session over an open channel until the source is exhausted or the session ends. Writes and reads at the same time. What it
+ * could not settle is put back.
+ */
+export function runSession(o: SessionOptions): Promise<SessionResult> {
+  return new Session(o).run();
+}
+
+class Session {
+  readonly #o: SessionOptions;
+  readonly #machine: ClientMachine;
+  readonly #outbox: Outbox;
+  readonly #reports: Reports;
+  readonly #watchdog: Watchdog;
+  readonly #jobs = new Map<number, Job>();
+  readonly #over: Deferred<void> = deferred();
+  readonly #stream: Duplex;
+  #change: Deferred<void> = deferred();
+  #lingering: Disposable | undefined;
+  #closing: DeliveryError | undefined;
+  #error: { readonly cause: unknown } | undefined;
+  #ready = false;
+
+  constructor(o: SessionOptions) {
+    this.#o = o;
+    this.#stream = o.channel.stream;
+    this.#machine = createClient(o.client);
+    const onError = (error: unknown): void => this.#fail(error);
+    this.#outbox = new Outbox(this.#stream, { onProgress: () => this.#watchdog.progress(), onError });
+    this.#reports = new Reports(o.report, o.source, { onError, onChange: () => this.#wake() });
+    this.#watchdog = new Watchdog(o.env, { limit: () => this.#limit(), expired: (ms) => this.#expire(ms) });
+  }
+
+  async run(): Promise<SessionResult> {
+    const { signal } = this.#o.report;
+    const onAbort = (): void => this.#abort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#listen();
+    if (signal.aborted) this.#abort();
+    const writing = this.#write().catch((error) => this.#fail(error));
+    await this.#over.promise;
+    signal.removeEventListener('abort', onAbort);
+    this.#watchdog[Symbol.dispose]();
+    this.#lingering?.[Symbol.dispose]();
+    this.#outbox[Symbol.dispose]();
+    this.#close();
+    this.#wake();
+    await writing;
+    await this.#reports.idle();
+    const { settled } = this.#reports;
+    return this.#error === undefined ? { settled } : { settled, error: this.#error.cause };
+  }
+
+  // -- reading ------------------------------------------------------------------------------------------------------
+
+  #listen(): void {
+    const parser = createReplyParser({ skipNoise: this.#o.skipNoise });
+    this.#stream.on('data', (chunk: Buffer) => {
+      this.#watchdog.progress();
+      for (const event of parser.push(chunk)) this.#read(event);
+      this.#wake();
+    });
+    this.#stream.on('error', (error) => this.#fail(error));
+    this.#stream.on('end', () => void this.#ended());
+    this.#stream.on('close', () => void this.#ended());
+  }
+
+  #read(event: ReplyEvent): void {
+    if (this.#error !== undefined) return;
+    if (event.type === 'malformed') {
+      const message = `the far side does not speak SMTP: ${event.reason}: ${printable(event.line, 120)}`;
+      this.#fail(new DeliveryError(message, { code: 'protocol' }));
+      return;
+    }
+    for (const told of this.#machine.receive(event.reply)) this.#handle(told);
+    if (this.#machine.quit && this.#machine.open === 0) this.#over.resolve();
+  }
+
+  #handle(event: ClientEvent): void {
+    const { number: session, onEvent } = this.#o;
+    switch (event.type) {
+      case 'ready':
+        this.#ready = true;
+        onEvent({ type: 'ready', session, extensions: event.extensions, dialogue: event.dialogue });
+        break;
+      case 'settled':
+        this.#settle(event);
+        break;
+      case 'closing':
+        onEvent({ type: 'closing', session, reply: event.reply });
+        this.#closing = closedBy(event);
+        this.#linger(this.#closing, LINGER_MS);
+        break;
+      case 'refused':
+        this.#fail(refusedBy(event));
+        break;
+      case 'out-of-step':
+        this.#fail(outOfStep(event));
+    }
+  }
+
+  #settle(event: ClientEvent & { type: 'settled' }): void {
+    const job = this.#jobs.get(event.key);
+    this.#jobs.delete(event.key);
+    if (job !== undefined) this.#reports.settle(job, event.verdicts, { dsn: this.#machine.extensions.dsn });
+  }
+
+  /** The far side's output has ended. Its exit comes after that, and says more. */
+  async #ended(): Promise<void> {
+    if (this.#error !== undefined) return;
+    const late = deferred<undefined>();
+    const timer = this.#o.env.schedule(LINGER_MS, () => late.resolve(undefined));
+    const exit = await Promise.race([this.#o.channel.exit, late.promise]);
+    timer[Symbol.dispose]();
+    if (exit?.type === 'lost') this.#fail(exit.error);
+    else if (this.#closing !== undefined) this.#fail(this.#closing);
+    else {
+      const greeted = this.#machine.awaiting !== 'greeting';
+      const failed = exit?.type === 'signal' || (exit?.type === 'exit' && exit.code !== 0);
+      const status =
+        exit?.type === 'exit' ? `, exit status ${exit.code}` : exit?.type === 'signal' ? `, ${exit.name}` : '';
+      const stderr = printable(this.#o.channel.stderrTail().toString('utf8').trim(), 300);
+      const message = greeted ? 'the far side closed the session' : 'the far side ended without a greeting';
+      const code = !greeted && failed ? 'command' : 'closed';
+      this.#fail(new DeliveryError(`${message}${status}${stderr === '' ? '' : `: ${stderr}`}`, { code }));
+    }
+  }
+
+  // -- writing ------------------------------------------------------------------------------------------------------
+
+  async #write(): Promise<void> {
+    while (this.#error === undefined) {
+      const step = this.#machine.next();
+      if (step.type === 'write') {
+        this.#outbox.push(step.bytes);
+        await this.#outbox.room();
+      } else if (step.type === 'message') await this.#writeMessage(step);
+      else if (step.type === 'offer') await this.#offer();
+      else if (step.type === 'upgrade') throw new DeliveryError('no TLS within a link', { code: 'tls' });
+      else if (step.type === 'over') return this.#fail(this.#closing);
+      else if (this.#machine.quit && this.#machine.open === 0) {
+        await this.#outbox.empty();
+        return this.#over.resolve();
+      } else {
+        this.#outbox.flush();
+        await this.#change.promise;
+      }
+    }
+  }
+
+  async #offer(): Promise<void> {
+    const { source, client } = this.#o;
+    if (this.#o.report.signal.aborted || (source.done && this.#mayFinish)) {
+      this.#machine.finish();
+      return;
+    }
+    const job = this.#reports.busy ? undefined : source.take();
+    if (job === undefined) {
+      this.#outbox.flush();
+      await Promise.race(
+        this.#reports.busy || source.done ? [this.#change.promise] : [source.ready(), this.#change.promise],
+      );
+      return;
+    }
+    const { entry, recipients } = job;
+    const { extensions } = this.#machine;
+    const refusal =
+      client.dialogue === 'bsmtp' ? undefined : unsendable(entry.envelope, { size: entry.size, extensions });
+    if (refusal === undefined) {
+      const key = this.#machine.submit({ envelope: { ...entry.envelope, recipients }, size: entry.size });
+      this.#jobs.set(key, job);
+    } else
+      this.#reports.tell(
+        job,
+        recipients.map((recipient) => [recipient, refusal]),
+      );
+  }
+
+  /** Before all is answered, recipients may still come back for another transaction; `bsmtp` does not wait for that. */
+  get #mayFinish(): boolean {
+    return this.#machine.open === 0 || this.#o.client.dialogue === 'bsmtp';
+  }
+
+  async #writeMessage(step: ClientStep & { type: 'message' }): Promise<void> {
+    const job = this.#jobs.get(step.key);
+    if (job === undefined) return;
+    const gate = (): void => this.#outbox.gate(this.#reports.attempt(job), () => this.#machine.left(step.key));
+    try {
+      await pour(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
+    } catch (cause) {
+      if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
+    }
+  }
+
+  /** Half a message is out and cannot be taken back: what went before it is still read, then the session is dropped. */
+  async #unreadable(key: number, job: Job, cause: unknown): Promise<void> {
+    const error = new DeliveryError('the message could not be read', { code: 'message', cause });
+    this.#o.onEvent({ type: 'unreadable', id: job.entry.id, error });
+    this.#jobs.delete(key);
+    const reason = printable(`${error.message}: ${cause instanceof Error ? cause.message : String(cause)}`);
+    // The spool may have put a damaged entry away already: then nobody wants to hear of it.
+    this.#reports.tell(
+      job,
+      job.recipients.map((recipient) => [recipient, { type: 'deferred', reason }]),
+      { quiet: true },
+    );
+    while (this.#error === undefined && this.#machine.open > 1) await this.#change.promise;
+    this.#fail(error);
+  }
+
+  // -- ends ---------------------------------------------------------------------------------------------------------
+
+  /** Ends the session: what is open is settled by what is known. The first error counts; after QUIT there is none. */
+  #fail(error: unknown): void {
+    if (this.#error !== undefined) return;
+    if (!this.#machine.quit || this.#machine.open > 0) {
+      this.#error = { cause: error };
+      for (const event of this.#machine.end()) if (event.type === 'settled') this.#settle(event);
+    }
+    this.#over.resolve();
+    this.#wake();
+  }
+
+  #abort(): void {
+    const reason = this.#o.report.signal.reason;
+    if (!this.#ready && this.#machine.open === 0) this.#fail(reason);
+    else this.#linger(reason, LINGER_MS);
+    this.#wake();
+  }
+
+  #linger(error: unknown, ms: number): void {
+    this.#lingering ??= this.#o.env.schedule(ms, () => this.#fail(error));
+  }
+
+  #close(): void {
+    const { channel, env } = this.#o;
+    const cause = this.#error?.cause;
+    if (this.#error !== undefined) {
+      channel.abort(cause instanceof Error ? cause : new DeliveryError('ended', { code: 'aborted', cause }));
+      return;
+    }
+    // Exim 4.96 delays its reply to QUIT by 200 ms: nobody waits for that.
+    this.#stream.end();
+    const timer = env.schedule(REPLY_TIMEOUT_MS.quit, () => {
+      channel.abort(new DeliveryError('no reply to QUIT', { code: 'timeout' }));
+    });
+    void channel.exit.then(() => timer[Symbol.dispose]());
+  }
+
+  #wake(): void {
+    const change = this.#change;
+    this.#change = deferred();
+    change.resolve();
+  }
+
+  #limit(): number | undefined {
+    if (this.#outbox.blocked) return BLOCKED_TIMEOUT_MS;
+    const { awaiting } = this.#machine;
+    return awaiting === undefined ? undefined : REPLY_TIMEOUT_MS[awaiting];
+  }
+
+  #expire(ms: number): void {
+    const what = this.#outbox.blocked ? 'took no data' : `did not answer ${this.#machine.awaiting}`;
+    this.#fail(new DeliveryError(`the far side ${what} for ${Math.round(ms / 1000)} s`, { code: 'timeout' }));
+  }
+}
+
+function closedBy(event: ClientEvent & { type: 'closing' }): DeliveryError {
+  const said = printable(replyText(event.reply), 200);
+  return new DeliveryError(`the far side is closing the session: ${said}`, { code: 'closed', reply: event.reply });
+}
+
+function refusedBy(event: ClientEvent & { type: 'refused' }): DeliveryError {
+  const code = event.at === 'auth' ? 'auth' : event.at === 'starttls' ? 'tls' : 'refused';
+  const said = event.reply === undefined ? '' : `: ${printable(replyText(event.reply), 200)}`;
+  return new DeliveryError(`${event.reason}${said}`, { code, reply: event.reply });
+}
+
+function outOfStep(event: ClientEvent & { type: 'out-of-step' }): DeliveryError {
+  const said = printable(replyText(event.reply), 120);
+  const message = `the session is out of step: ${said} in answer to ${event.at}`;
+  return new DeliveryError(message, { code: 'protocol', reply: event.reply });
+}
