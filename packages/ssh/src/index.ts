@@ -1,1 +1,13 @@
-export {};
+export { acceptNewHostKey } from './accept.ts';
+export { dialSsh2 } from './backends/ssh2.ts';
+export type { Connection, Dial, DialOptions, DialProgress } from './connection.ts';
+export type { Destination } from './destination.ts';
+export { formatAddress, parseDestination } from './destination.ts';
+export type { DialStep, LinkEvent, OnLinkEvent } from './event.ts';
+export type { AcceptedKey } from './host-key.ts';
+export { fingerprint } from './host-key.ts';
+export type { LinkOptions } from './link.ts';
+export { createLink } from './link.ts';
+export type { ResolveOptions } from './resolve.ts';
+export { resolveHost } from './resolve.ts';
+export type { BackendName, HostOverrides, ResolvedHost } from './resolved-host.ts';

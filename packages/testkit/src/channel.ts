@@ -1,5 +1,15 @@
 import { Duplex } from 'node:stream';
-import { type Channel, deferred, type Exit, type Link, LinkError, type LinkState, type Target } from '@postern/core';
+import {
+  type Channel,
+  deferred,
+  type Exit,
+  type Link,
+  LinkError,
+  type LinkState,
+  raceAbort,
+  STDERR_TAIL_BYTES,
+  type Target,
+} from '@postern/core';
 
 /** A channel in memory and the far end of its pipe. */
 export interface ChannelPair {
@@ -11,11 +21,13 @@ export interface ChannelPair {
   /** Ends it as a lost link would: the stream errors. */
   lose(error?: LinkError): void;
   stderr(chunk: Buffer): void;
+  /** Hears the signals sent to the far command. */
+  onSignal(listener: (name: string) => void): void;
 }
 
 /** Two ends of a pipe that keep half-close and backpressure. */
 function duplexPair(highWaterMark: number): [Duplex, Duplex] {
-  type Side = { duplex: Duplex; resume: (() => void) | undefined };
+  type Side = { duplex: Duplex; resume: ((error?: Error) => void) | undefined };
   const make = (self: Side, other: Side): Duplex =>
     new Duplex({
       highWaterMark,
@@ -26,14 +38,19 @@ function duplexPair(highWaterMark: number): [Duplex, Duplex] {
         resume?.();
       },
       write(chunk, _encoding, done) {
-        if (other.duplex.destroyed)
-          return done(Object.assign(new Error('write after the far end closed'), { code: 'EPIPE' }));
+        if (other.duplex.destroyed) return done(brokenPipe());
         if (other.duplex.push(chunk)) done();
         else other.resume = done;
       },
       final(done) {
-        other.duplex.push(null);
+        if (!other.duplex.destroyed) other.duplex.push(null);
         done();
+      },
+      destroy(error, done) {
+        done(error);
+        const resume = self.resume;
+        self.resume = undefined;
+        resume?.(brokenPipe());
       },
     });
   const a = { resume: undefined } as unknown as Side;
@@ -41,6 +58,10 @@ function duplexPair(highWaterMark: number): [Duplex, Duplex] {
   a.duplex = make(a, b);
   b.duplex = make(b, a);
   return [a.duplex, b.duplex];
+}
+
+function brokenPipe(): Error {
+  return Object.assign(new Error('the far side has closed the channel'), { code: 'EPIPE' });
 }
 
 /** Makes a {@link ChannelPair}. `highWaterMark` is the pipe's buffer each way, bytes. */
@@ -51,15 +72,20 @@ export function channelPair(o: { highWaterMark?: number } = {}): ChannelPair {
   const exit = deferred<Exit>();
   const listeners = new Set<(chunk: Buffer) => void>();
   let tail = Buffer.alloc(0);
+  let onSignal: (name: string) => void = () => {};
   const lose = (error: Error): void => {
     const lost =
       error instanceof LinkError
         ? error
-        : new LinkError('aborted', { code: 'aborted', layer: 'channel', cause: error });
+        : new LinkError('the channel was closed from this side', { code: 'aborted', layer: 'channel', cause: error });
     exit.resolve({ type: 'lost', error: lost });
     near.destroy(error);
     far.destroy();
   };
+  near.once('close', () => {
+    if (!near.readableEnded) lose(new LinkError('the channel was closed', { code: 'aborted', layer: 'channel' }));
+    else if (!far.destroyed) far.push(null);
+  });
   return {
     channel: {
       stream: near,
@@ -69,18 +95,24 @@ export function channelPair(o: { highWaterMark?: number } = {}): ChannelPair {
         listeners.add(listener);
         return { [Symbol.dispose]: () => void listeners.delete(listener) };
       },
-      signal() {},
+      signal: (name) => onSignal(name),
       abort: lose,
     },
     far,
     exit(value) {
       exit.resolve(value);
       if (!far.writableEnded) far.end();
+      // Nobody reads the far command's input any more: what is written from now on fails, once its output is read.
+      if (near.readableEnded) far.destroy();
+      else near.once('end', () => far.destroy());
     },
     lose: (error) => lose(error ?? new LinkError('the link was lost', { code: 'lost', layer: 'tcp' })),
     stderr(chunk) {
-      tail = Buffer.concat([tail, chunk]).subarray(-8192);
+      tail = Buffer.concat([tail, chunk]).subarray(-STDERR_TAIL_BYTES);
       for (const listener of listeners) listener(chunk);
+    },
+    onSignal(listener) {
+      onSignal = listener;
     },
   };
 }
@@ -97,6 +129,7 @@ export function memoryLink(
   host = 'gate',
 ): MemoryLink {
   let state: LinkState = { type: 'up' };
+  let closed = false;
   const listeners = new Set<(state: LinkState) => void>();
   const pairs = new Set<ChannelPair>();
   const wakes: string[] = [];
@@ -108,11 +141,12 @@ export function memoryLink(
     },
     async open(target, { signal }) {
       signal.throwIfAborted();
+      if (closed) throw new LinkError(`the link to ${host} was closed`, { code: 'aborted', layer: 'channel' });
       if (state.type === 'down') throw state.error;
       const pair = channelPair();
       pairs.add(pair);
       void pair.channel.exit.then(() => pairs.delete(pair));
-      await serve(target, pair);
+      await raceAbort(Promise.resolve(serve(target, pair)), signal);
       return pair.channel;
     },
     wake: (why) => void wakes.push(why),
@@ -126,6 +160,7 @@ export function memoryLink(
       for (const listener of listeners) listener(next);
     },
     async close() {
+      closed = true;
       for (const pair of pairs) pair.lose();
     },
   };

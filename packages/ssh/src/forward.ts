@@ -1,0 +1,140 @@
+import type { Server, Socket } from 'node:net';
+import { type Admit, type Channel, deadline, type Env, type Link, LinkError, quote, type Target } from '@postern/core';
+import type { OnForwardEvent } from './forward-event.ts';
+import { join } from './join.ts';
+
+/** Longest wait for the link and the far side, ms. */
+export const FORWARD_OPEN_MS = 20_000;
+/** Connections of one forward at once. */
+export const FORWARD_SESSIONS = 1024;
+
+/** What a forward needs. */
+export interface ForwardOptions {
+  /** Listens, or is about to; made with `allowHalfOpen`. Stays the caller's. */
+  readonly server: Server;
+  readonly link: Link;
+  /** Where each connection leads. */
+  readonly to: Target;
+  readonly env: Env;
+  /** Judges each peer; only `open` comes in, since a raw stream has no place for a password. Absent: everybody does. */
+  readonly admit?: Admit;
+  readonly onEvent?: OnForwardEvent;
+}
+
+/** A forward at work. */
+export interface Forward extends AsyncDisposable {
+  /** Connections now joined or being opened. */
+  readonly sessions: number;
+  /** Takes no more connections, and ends those there are when `signal` aborts, or at once without one. Resolves when all have ended. */
+  close(o?: { signal?: AbortSignal }): Promise<void>;
+}
+
+/** `ssh -L`: each connection to `server` is joined to a channel of its own. */
+export function startForward(o: ForwardOptions): Forward {
+  const ending = new AbortController();
+  const work = new Set<Promise<void>>();
+  const onConnection = (socket: Socket): void => {
+    socket.on('error', () => {});
+    if (work.size >= FORWARD_SESSIONS) {
+      cut(socket);
+      o.onEvent?.({
+        type: 'forward-denied',
+        host: o.link.host,
+        reason: `${FORWARD_SESSIONS} connections are open already`,
+      });
+      return;
+    }
+    const session = serve(socket, o, ending.signal).finally(() => work.delete(session));
+    work.add(session);
+  };
+  o.server.on('connection', onConnection);
+  const close = async (how: { signal?: AbortSignal } = {}): Promise<void> => {
+    o.server.off('connection', onConnection);
+    const end = (): void => ending.abort(new Error('the forward was closed'));
+    if (how.signal === undefined || how.signal.aborted) end();
+    else how.signal.addEventListener('abort', end, { once: true });
+    await Promise.all(work);
+    how.signal?.removeEventListener('abort', end);
+  };
+  return {
+    get sessions() {
+      return work.size;
+    },
+    close,
+    [Symbol.asyncDispose]: () => close(),
+  };
+}
+
+async function serve(socket: Socket, o: ForwardOptions, signal: AbortSignal): Promise<void> {
+  const { host } = o.link;
+  const admission = await o.admit?.(socket);
+  if (admission !== undefined && admission.type !== 'open') {
+    cut(socket);
+    const reason = admission.type === 'refused' ? admission.reason : 'a forward has no place for a password';
+    o.onEvent?.({ type: 'forward-denied', host, reason });
+    return;
+  }
+  const channel = await open(socket, o, signal);
+  if (channel === undefined) return;
+  o.onEvent?.({ type: 'forward-open', host, target: o.to });
+  // Ended over there means that nothing more is taken either, whatever the peer still has to say.
+  void channel.exit.then(() => {
+    if (socket.writableFinished) socket.destroy();
+    else socket.once('finish', () => socket.destroy());
+  });
+  await join(socket, channel.stream, { signal });
+  const exit = await channel.exit;
+  o.onEvent?.({ type: 'forward-close', host, target: o.to, exit, stderr: channel.stderrTail().toString('utf8') });
+}
+
+/** The channel for a peer, or undefined when there is none: then the peer is cut off, which no client takes for an empty answer. */
+async function open(socket: Socket, o: ForwardOptions, signal: AbortSignal): Promise<Channel | undefined> {
+  const limit = deadline(o.env, FORWARD_OPEN_MS, { parent: signal, reason: () => notInTime(o) });
+  const gone = new AbortController();
+  const onClose = (): void => gone.abort(new Error('the peer hung up'));
+  socket.once('close', onClose);
+  try {
+    return await o.link.open(o.to, { signal: AbortSignal.any([limit.signal, gone.signal]) });
+  } catch (error) {
+    cut(socket);
+    if (error instanceof LinkError) {
+      const fix = error.fix ?? remedy(error, o.to);
+      const told = { type: 'forward-refused', host: o.link.host, target: o.to, error } as const;
+      o.onEvent?.(fix === undefined ? told : { ...told, fix });
+    }
+    return undefined;
+  } finally {
+    socket.off('close', onClose);
+    limit[Symbol.dispose]();
+  }
+}
+
+function notInTime(o: ForwardOptions): LinkError {
+  const { state, host } = o.link;
+  if (state.type === 'down') return state.error;
+  return new LinkError(`${host} was not reached within ${FORWARD_OPEN_MS / 1000} s`, {
+    code: 'timeout',
+    layer: 'channel',
+  });
+}
+
+/** A reset where the socket knows one. */
+function cut(socket: Socket): void {
+  if (socket.remoteAddress === undefined) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
+/** Where forwarding is forbidden, a command over there is not (sshd_config(5) AllowTcpForwarding: "users can always install their own forwarders"). */
+function remedy(error: LinkError, to: Target): string | undefined {
+  if (error.code !== 'channel-refused') return undefined;
+  const forbidden =
+    (error.cause as { reason?: unknown } | undefined)?.reason === 1 || /forbid|prohibited/i.test(error.message);
+  if (!forbidden) return undefined;
+  const command =
+    to.type === 'tcp'
+      ? `netcat ${quote(to.host)} ${to.port}`
+      : to.type === 'unix'
+        ? `netcat -U ${quote(to.path)}`
+        : undefined;
+  return command === undefined ? undefined : `let a command connect instead:  to = ${JSON.stringify(command)}`;
+}

@@ -1,0 +1,283 @@
+import {
+  type Channel,
+  deferred,
+  type Env,
+  type Link,
+  LinkError,
+  type LinkState,
+  raceAbort,
+  type Target,
+  type WakeReason,
+} from '@postern/core';
+import { dialSsh2 } from './backends/ssh2.ts';
+import type { Connection, Dial, DialProgress } from './connection.ts';
+import type { LinkEvent, OnLinkEvent } from './event.ts';
+import { type Happening, type Phase, step } from './link-machine.ts';
+import { DEFAULT_MAX_CONNECTIONS, Pool } from './pool.ts';
+import type { ResolvedHost } from './resolved-host.ts';
+import type { RemoteBind, RemoteListener, ReverseAbility } from './reverse.ts';
+import { watchFault } from './watch-fault.ts';
+
+/** What a link needs. */
+export interface LinkOptions {
+  readonly env: Env;
+  readonly onEvent?: OnLinkEvent;
+  /** Longest wait for a channel to open once connected, ms. Default 10 s. */
+  readonly openTimeoutMs?: number;
+  /** Longest time from the first byte to an authenticated connection, ms. Default 20 s. */
+  readonly handshakeTimeoutMs?: number;
+  /** Connections made at most, when MaxSessions calls for several. Default 16. */
+  readonly maxConnections?: number;
+  /** Makes the connections. Default: the backend the host names. */
+  readonly dial?: Dial;
+}
+
+/**
+ * A link to a host: nothing happens until the first `open` or `wake`; from then on it is kept, and redialled whenever it is lost,
+ * until `close`. All channels share its connections.
+ */
+export function createLink(host: ResolvedHost, o: LinkOptions): Link {
+  return new KeptLink(host, o);
+}
+
+class KeptLink implements Link, ReverseAbility {
+  readonly host: string;
+  readonly #resolved: ResolvedHost;
+  readonly #o: LinkOptions;
+  readonly #listeners = new Set<(state: LinkState) => void>();
+  #phase: Phase = { type: 'idle' };
+  #state: LinkState = { type: 'idle' };
+  #pool: Pool | undefined;
+  /** Resolves at the next change of phase. */
+  #changed = deferred<void>();
+  /** Belongs to the present phase, and ends with it. */
+  #phaseWork: { dispose(): void } | undefined;
+  #work = new Set<Promise<unknown>>();
+
+  constructor(host: ResolvedHost, o: LinkOptions) {
+    this.host = host.host;
+    this.#resolved = host;
+    this.#o = o;
+  }
+
+  get state(): LinkState {
+    const rttMs = this.#pool?.rttMs;
+    return this.#state.type === 'up' && rttMs !== undefined ? { type: 'up', rttMs } : this.#state;
+  }
+
+  async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {
+    for (;;) {
+      const pool = await this.#whenUp(o.signal);
+      const started = this.#o.env.monotonicNow();
+      try {
+        const channel = await pool.open(target, o);
+        const ms = this.#o.env.monotonicNow() - started;
+        this.#emit({ type: 'channel-open', host: this.host, target, ms });
+        void channel.exit.then((exit) => this.#emit({ type: 'channel-close', host: this.host, target, exit }));
+        return channel;
+      } catch (error) {
+        // The connection went while the channel was being opened: nothing was written to it, so the next one will do.
+        if (o.signal.aborted || !(error instanceof LinkError) || error.code !== 'lost') throw error;
+        await raceAbort(Promise.resolve(), o.signal);
+      }
+    }
+  }
+
+  async listenRemote(
+    bind: RemoteBind,
+    o: { signal: AbortSignal; accept: (channel: Channel) => void },
+  ): Promise<RemoteListener> {
+    const [connection] = (await this.#whenUp(o.signal)).connections();
+    if (connection?.listenRemote !== undefined) return connection.listenRemote(bind, o);
+    const message = `the backend of ${this.host} cannot have the far side listen`;
+    throw new LinkError(message, { code: 'config', layer: 'channel', fix: 'backend = "ssh2" for this host' });
+  }
+
+  wake(why: WakeReason): void {
+    this.#happen({ type: 'wake', why });
+    if (this.#phase.type === 'up')
+      for (const connection of this.#pool?.connections() ?? []) connection.probe().catch(() => {});
+  }
+
+  watch(listener: (state: LinkState) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  async close(): Promise<void> {
+    this.#happen({ type: 'close' });
+    await Promise.allSettled(this.#work);
+  }
+
+  /** Dials when nothing is up yet, and waits while it redials. Rejects with the signal's reason, or a permanent fault. */
+  async #whenUp(signal: AbortSignal): Promise<Pool> {
+    for (;;) {
+      signal.throwIfAborted();
+      this.#happen({ type: 'wanted' });
+      const phase = this.#phase;
+      if (phase.type === 'closed') throw closedError(this.host);
+      if (phase.type === 'down' && phase.error.permanent) throw phase.error;
+      if (phase.type === 'up' && this.#pool !== undefined) return this.#pool;
+      await raceAbort(this.#changed.promise, signal);
+    }
+  }
+
+  #emit(event: LinkEvent): void {
+    this.#o.onEvent?.(event);
+  }
+
+  #happen(event: Happening): void {
+    const before = this.#phase;
+    const after = step(before, event, this.#o.env.random());
+    if (after === before || (after.type === 'closed' && before.type === 'closed')) return;
+    this.#phase = after;
+    const sameDial = before.type === 'dialling' && after.type === 'dialling' && before.dial === after.dial;
+    if (sameDial) return;
+    this.#phaseWork?.dispose();
+    this.#phaseWork = undefined;
+    this.#enter(after);
+    this.#setState(after);
+    const { resolve } = this.#changed;
+    this.#changed = deferred();
+    resolve();
+  }
+
+  /** Starts what a phase is there for. */
+  #enter(phase: Phase): void {
+    switch (phase.type) {
+      case 'dialling':
+        this.#startDial(phase.attempt);
+        return;
+      case 'down':
+        this.#waitForRetry(phase);
+        return;
+      case 'closed': {
+        const pool = this.#pool;
+        this.#pool = undefined;
+        pool?.end(closedError(this.host));
+        return;
+      }
+      case 'idle':
+      case 'up':
+    }
+  }
+
+  #setState(phase: Phase): void {
+    this.#state = publicState(phase, this.#o.env);
+    const state = this.#state;
+    if (phase.type === 'down') {
+      const retryAt = state.type === 'down' ? state.retryAt : undefined;
+      const { host } = this;
+      this.#emit({ type: 'down', host, error: phase.error, ...(retryAt === undefined ? {} : { retryAt }) });
+    }
+    for (const listener of [...this.#listeners]) listener(state);
+  }
+
+  #startDial(attempt: number): void {
+    const { env } = this.#o;
+    const abort = new AbortController();
+    this.#phaseWork = { dispose: () => abort.abort(closedError(this.host)) };
+    this.#emit({ type: 'dialling', host: this.host, attempt });
+    const started = env.monotonicNow();
+    this.#track(
+      this.#dial(abort.signal).then(
+        (connection) => {
+          if (abort.signal.aborted) return connection.end();
+          this.#adopt(connection, env.monotonicNow() - started);
+        },
+        (error: unknown) => {
+          if (!abort.signal.aborted) this.#happen({ type: 'failed', error: asLinkError(error, this.host) });
+        },
+      ),
+    );
+  }
+
+  #adopt(first: Connection, ms: number): void {
+    const { env } = this.#o;
+    const pool = new Pool({
+      env,
+      host: this.host,
+      maxConnections: this.#o.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
+      dialMore: async (signal) => {
+        const started = env.monotonicNow();
+        const connection = await this.#dial(signal);
+        this.#emit({ type: 'up', host: this.host, ms: env.monotonicNow() - started, connections: pool.size + 1 });
+        return connection;
+      },
+      onChange: (size, error) => {
+        if (error === undefined || pool !== this.#pool) return;
+        if (size > 0) return this.#emit({ type: 'connection-ended', host: this.host, error, connections: size });
+        this.#pool = undefined;
+        pool.end();
+        this.#happen({ type: 'lost', error, stoodMs: env.monotonicNow() - up });
+      },
+    });
+    const up = env.monotonicNow();
+    this.#pool = pool;
+    this.#emit({ type: 'up', host: this.host, ms, connections: 1 });
+    this.#happen({ type: 'dialled' });
+    pool.add(first);
+  }
+
+  #dial(signal: AbortSignal): Promise<Connection> {
+    const { env, openTimeoutMs, handshakeTimeoutMs } = this.#o;
+    return (this.#o.dial ?? dialSsh2)(this.#resolved, {
+      env,
+      signal,
+      link: this.host,
+      ...(openTimeoutMs === undefined ? {} : { openTimeoutMs }),
+      ...(handshakeTimeoutMs === undefined ? {} : { handshakeTimeoutMs }),
+      onProgress: (progress) => this.#onProgress(progress),
+    });
+  }
+
+  #onProgress(progress: DialProgress): void {
+    if (progress.type !== 'accepted') this.#emit({ ...progress, host: this.host });
+  }
+
+  #waitForRetry(phase: Extract<Phase, { type: 'down' }>): void {
+    const { env } = this.#o;
+    const timer =
+      phase.retryInMs === undefined ? undefined : env.schedule(phase.retryInMs, () => this.#happen({ type: 'due' }));
+    const files = phase.error.permanent
+      ? watchFault(this.#resolved, { env, onChange: () => this.#happen({ type: 'changed' }) })
+      : undefined;
+    this.#phaseWork = {
+      dispose() {
+        timer?.[Symbol.dispose]();
+        files?.[Symbol.dispose]();
+      },
+    };
+  }
+
+  #track(work: Promise<unknown>): void {
+    this.#work.add(work);
+    void work.finally(() => this.#work.delete(work));
+  }
+}
+
+function publicState(phase: Phase, env: Env): LinkState {
+  switch (phase.type) {
+    case 'idle':
+    case 'closed':
+      return { type: 'idle' };
+    case 'dialling':
+      return { type: 'dialling', attempt: phase.attempt };
+    case 'up':
+      return { type: 'up' };
+    case 'down': {
+      const retryAt = phase.retryInMs === undefined ? {} : { retryAt: env.wallNow() + phase.retryInMs };
+      return { type: 'down', error: phase.error, ...retryAt };
+    }
+  }
+}
+
+function closedError(host: string): LinkError {
+  return new LinkError(`the link to ${host} was closed`, { code: 'aborted', layer: 'channel' });
+}
+
+function asLinkError(error: unknown, host: string): LinkError {
+  if (error instanceof LinkError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  return new LinkError(`dialling ${host} failed: ${text}`, { code: 'unreachable', layer: 'tcp', cause: error });
+}

@@ -1,0 +1,152 @@
+import { type Channel, type Env, LinkError, raceAbort, type Target } from '@postern/core';
+import type { Connection } from './connection.ts';
+
+/** Connections a link may have to one host, when MaxSessions makes it need several. */
+export const DEFAULT_MAX_CONNECTIONS = 16;
+/** How long a further connection is kept without a channel, ms. */
+export const SPARE_CONNECTION_IDLE_MS = 30_000;
+
+/** What a pool tells its link. */
+export interface PoolOptions {
+  readonly env: Env;
+  readonly host: string;
+  readonly maxConnections: number;
+  /** Dials one more connection. The pool never asks for two at a time, so sshd's MaxStartups is not reached by it. */
+  dialMore(signal: AbortSignal): Promise<Connection>;
+  /** A connection joined or left; `error` says why it left. */
+  onChange(size: number, error: LinkError | undefined): void;
+}
+
+interface Member {
+  readonly connection: Connection;
+  readonly since: number;
+  /** The far sshd refused a session here; until one ends there is no use in asking again. */
+  full: boolean;
+  idle: Disposable | undefined;
+}
+
+/** The connections of a link that is up. The first one is kept; further ones are given back when idle. */
+export class Pool {
+  readonly #o: PoolOptions;
+  readonly #members = new Set<Member>();
+  readonly #ending = new AbortController();
+  #growing: Promise<void> | undefined;
+
+  constructor(o: PoolOptions) {
+    this.#o = o;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  /** All connections, oldest first. */
+  connections(): Connection[] {
+    return [...this.#members].map((member) => member.connection);
+  }
+
+  /** The least round trip measured, ms. */
+  get rttMs(): number | undefined {
+    const measured = this.connections().flatMap(({ rttMs }) => (rttMs === undefined ? [] : [rttMs]));
+    return measured.length === 0 ? undefined : Math.min(...measured);
+  }
+
+  add(connection: Connection): void {
+    const member: Member = {
+      connection,
+      since: this.#o.env.monotonicNow(),
+      full: false,
+      idle: undefined,
+    };
+    this.#members.add(member);
+    this.#o.onChange(this.size, undefined);
+    void connection.closed.then((error) => {
+      member.idle?.[Symbol.dispose]();
+      if (this.#members.delete(member)) this.#o.onChange(this.size, error);
+    });
+  }
+
+  /** How long the oldest connection has stood, ms. */
+  stoodMs(): number {
+    const [oldest] = this.#members;
+    return oldest === undefined ? 0 : this.#o.env.monotonicNow() - oldest.since;
+  }
+
+  /**
+   * Opens a channel on a connection with room, dialling another when none has. Rejects as `Connection.open` does; with
+   * `channel-limit` when no further connection may or can be made.
+   */
+  async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {
+    for (;;) {
+      const member = this.#pick(target);
+      if (member === undefined) {
+        await this.#grow(o.signal);
+        continue;
+      }
+      try {
+        const channel = await member.connection.open(target, o);
+        void channel.exit.then(() => {
+          member.full = false;
+          this.#rest(member);
+        });
+        return channel;
+      } catch (error) {
+        this.#rest(member);
+        if (!(error instanceof LinkError) || error.code !== 'channel-limit') throw error;
+        // Refused with none open: no connection will be given any (MaxSessions 0).
+        if (member.connection.sessions === 0) throw error;
+        member.full = true;
+      }
+    }
+  }
+
+  /** Ends all connections. */
+  end(error?: LinkError): void {
+    this.#ending.abort();
+    for (const { connection } of this.#members) connection.end(error);
+  }
+
+  #pick(target: Target): Member | undefined {
+    const isSession = target.type === 'exec' || target.type === 'subsystem';
+    for (const member of this.#members) {
+      if (isSession && member.full) continue;
+      member.idle?.[Symbol.dispose]();
+      member.idle = undefined;
+      return member;
+    }
+    return undefined;
+  }
+
+  #grow(signal: AbortSignal): Promise<void> {
+    if (this.#members.size === 0) throw new LinkError('the link was lost', { code: 'lost', layer: 'tcp' });
+    if (this.#members.size >= this.#o.maxConnections) {
+      const message = `${this.#o.host}: all ${this.#members.size} connections are full (MaxSessions of its sshd)`;
+      throw new LinkError(message, { code: 'channel-limit', layer: 'channel' });
+    }
+    this.#growing ??= this.#dialOne().finally(() => {
+      this.#growing = undefined;
+    });
+    return raceAbort(this.#growing, signal);
+  }
+
+  async #dialOne(): Promise<void> {
+    try {
+      const connection = await this.#o.dialMore(this.#ending.signal);
+      if (this.#ending.signal.aborted) connection.end();
+      else this.add(connection);
+    } catch (cause) {
+      const message = `${this.#o.host}: no further connection could be made for more sessions than its sshd allows on one`;
+      throw new LinkError(message, { code: 'channel-limit', layer: 'channel', cause });
+    }
+  }
+
+  /** Gives a further connection back once it has been idle. The oldest stays. */
+  #rest(member: Member): void {
+    const [oldest] = this.#members;
+    if (member === oldest || member.connection.channels > 0) return;
+    member.idle?.[Symbol.dispose]();
+    member.idle = this.#o.env.schedule(SPARE_CONNECTION_IDLE_MS, () => {
+      if (member.connection.channels === 0) member.connection.end();
+    });
+  }
+}

@@ -1,0 +1,47 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Link, systemEnv } from '@postern/core';
+import { type RigOptions, startRig } from '@postern/testkit/rig';
+import type { LinkEvent } from './event.ts';
+import { createLink, type LinkOptions } from './link.ts';
+import { resolveHost } from './resolve.ts';
+import type { HostOverrides, ResolvedHost } from './resolved-host.ts';
+
+/** A real sshd, without mail. */
+export type SshRig = Awaited<ReturnType<typeof startRig>>;
+
+/** Starts an sshd of its own for a test file. */
+export function startSshRig(o: RigOptions = {}): Promise<SshRig> {
+  return startRig({ imapd: false, smtp: false, ...o });
+}
+
+/** The rig's host as its client configuration has it. */
+export function resolveRig(rig: SshRig, overrides: HostOverrides = {}, name = 'gate'): Promise<ResolvedHost> {
+  return resolveHost(name, { sshConfig: rig.client.configFile, environment: { PATH: process.env.PATH }, overrides });
+}
+
+/** A link and everything it told. */
+export function recordedLink(host: ResolvedHost, o: Partial<LinkOptions> = {}): { link: Link; events: LinkEvent[] } {
+  const events: LinkEvent[] = [];
+  const link = createLink(host, { env: systemEnv, onEvent: (event) => events.push(event), ...o });
+  return { link, events };
+}
+
+/** A directory that is gone after the test. */
+export async function temporaryDir(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(tmpdir(), 'pssh-'));
+  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** Resolves when the link reaches a state of this type, now or later. */
+export function reached(link: Link, type: Link['state']['type']): Promise<Link['state']> {
+  if (link.state.type === type) return Promise.resolve(link.state);
+  return new Promise((resolve) => {
+    const watch = link.watch((state) => {
+      if (state.type !== type) return;
+      watch[Symbol.dispose]();
+      resolve(state);
+    });
+  });
+}
