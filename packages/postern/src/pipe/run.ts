@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import { type Channel, type Env, type Exit, LinkError, printable } from '@postern/core';
+import { type Channel, type Env, type Exit, LinkError, printable, responseText } from '@postern/core';
 import { flushed, readToEnd, writeTo } from './flow.ts';
 
 /** What ssh ends with when the fault is its own, the link's, or the far command had no exit status. */
@@ -23,8 +23,10 @@ export interface RunPipeOptions {
   env: Env;
   /** True when an end without exit status is how it should be: TCP and Unix targets. */
   plainEnd: boolean;
-  /** One line to the person, without newline. */
-  say(line: string): void;
+  /** After a loss, `* BYE` to an IMAP client, unless a line was cut: then it could be taken for message text. */
+  farewell?: 'imap';
+  /** One sentence to the person, and what to do about it. Safe for a terminal. */
+  say(line: string, fix?: string): void;
 }
 
 /** Signals that end a program: forwarded once, then the channel gets {@link SIGNAL_GRACE_MS}. The second one cuts it. */
@@ -53,6 +55,7 @@ export async function runPipe(o: RunPipeOptions): Promise<number> {
     channel = await o.open({ signal: stop.signal });
     return status(await bridge(channel, o), o);
   } catch (error) {
+    if (o.farewell === 'imap' && error instanceof Error) sayBye(error, o.stdout);
     return failed(error, o);
   } finally {
     listening[Symbol.dispose]();
@@ -70,6 +73,7 @@ async function bridge(channel: Channel, o: RunPipeOptions): Promise<Exit> {
   stderr.on('error', () => {});
   const listening = channel.onStderr((chunk) => writeTo(stderr, chunk));
   stream.pipe(stdout, { end: false });
+  const last = lastBytes(stream);
   const inputFailed = (): void => void stream.end();
   stdin?.on('error', inputFailed);
   if (stdin === undefined) stream.end();
@@ -81,9 +85,26 @@ async function bridge(channel: Channel, o: RunPipeOptions): Promise<Exit> {
   stdin?.pause();
   stdin?.off('error', inputFailed);
   stdin?.on('error', () => {});
-  await Promise.all([flushed(stdout), flushed(stderr)]);
   listening[Symbol.dispose]();
+  if (exit.type === 'lost' && o.farewell === 'imap' && last() === CRLF) sayBye(exit.error, stdout);
+  await Promise.all([flushed(stdout), flushed(stderr)]);
   return exit;
+}
+
+const CRLF = 0x0d0a;
+
+/** Watches for the last two octets of a stream; before any, they count as a line end. */
+function lastBytes(stream: Readable): () => number {
+  let tail = CRLF;
+  stream.on('data', (chunk: Buffer) => {
+    for (const byte of chunk.subarray(-2)) tail = ((tail << 8) | byte) & 0xffff;
+  });
+  return () => tail;
+}
+
+/** RFC 5530 §3: the far side is out of reach for now. */
+function sayBye(error: Error, stdout: Writable): void {
+  if (error.message !== BROKEN_PIPE) stdout.write(`* BYE [UNAVAILABLE] ${responseText(error.message)}\r\n`);
 }
 
 /** Not said: a reader that has seen enough, as `head`, is no fault. */
@@ -107,7 +128,10 @@ function status(exit: Exit, o: RunPipeOptions): number {
 
 function failed(error: unknown, o: RunPipeOptions): number {
   if (error instanceof LinkError && error.message === BROKEN_PIPE) return SSH_FAULT;
-  o.say(printable(error instanceof Error ? error.message : String(error)));
-  if (error instanceof LinkError && error.fix !== undefined) o.say(printable(error.fix));
+  const fix = (error as { fix?: unknown }).fix;
+  o.say(
+    printable(error instanceof Error ? error.message : String(error)),
+    typeof fix === 'string' ? printable(fix) : undefined,
+  );
   return SSH_FAULT;
 }

@@ -1,0 +1,55 @@
+import type { Socket } from 'node:net';
+import type { Env } from '@postern/core';
+import type { Config } from '../config/load.ts';
+import type { ControlHandler } from '../control/server.ts';
+import type { Host } from '../daemon/hosts.ts';
+import type { Surroundings } from '../paths.ts';
+import { type PipeAsk, parseAsk } from './ask.ts';
+import { LINK_WAIT_MS, openWant } from './open.ts';
+import { resolveAsked, sameWay } from './resolve.ts';
+import { servePipe } from './serve.ts';
+
+/** The answer when no link of the daemon is what was asked for: the client takes one of its own. */
+export interface NotLent {
+  readonly lent: false;
+}
+
+/** The daemon's side of `postern pipe`: a `pipe` request becomes one channel of one of its links. */
+export function lendHandler(o: {
+  readonly hosts: ReadonlyMap<string, Host>;
+  readonly config: Config;
+  readonly surroundings: Surroundings;
+  readonly env: Env;
+}): ControlHandler {
+  return async (params) => {
+    const ask = parseAsk(params);
+    const host = await hostFor(ask, o);
+    if (host === undefined) return { lent: false } satisfies NotLent;
+    const waitMs = ask.timeoutSeconds === undefined ? LINK_WAIT_MS : ask.timeoutSeconds * 1000;
+    return (socket: Socket, leftover: Buffer): void => {
+      void servePipe(socket, {
+        leftover,
+        open: ({ signal }) => openWant(ask.want, host, { env: o.env, signal, waitMs }),
+      });
+    };
+  };
+}
+
+/** The host of that name when nothing more is asked; else one whose link goes the very same way. */
+async function hostFor(
+  ask: PipeAsk,
+  o: {
+    readonly hosts: ReadonlyMap<string, Host>;
+    readonly config: Config;
+    readonly surroundings: Surroundings;
+  },
+): Promise<Host | undefined> {
+  const named = o.hosts.get(ask.host);
+  const plain = ask.user === undefined && ask.port === undefined && !ask.sshArgs?.length && !ask.configFile;
+  if (plain && named !== undefined) return named;
+  // What cannot be resolved is told better by the client, which tries it.
+  const asked = await resolveAsked(ask, o.config, o.surroundings).catch(() => undefined);
+  if (asked === undefined) return undefined;
+  const candidates = named === undefined ? [...o.hosts.values()] : [named, ...o.hosts.values()];
+  return candidates.find(({ resolved }) => sameWay(resolved, asked));
+}

@@ -1,0 +1,22 @@
+import { readFileSync } from 'node:fs';
+import { controlSocketPath, defaultConfigFile, defaultStateDir, runtimeDir, type Surroundings } from '../paths.ts';
+
+/**
+ * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory:
+ * a client that lends a link starts often. Throws `PosternError` `config` then.
+ */
+export async function findControlSocket(s: Surroundings, file: string | undefined): Promise<string> {
+  const stateDir = movesState(file ?? (s.env.POSTERN_CONFIG || defaultConfigFile(s)))
+    ? (await import('../config/load.ts')).loadConfig(s, { file }).stateDir
+    : defaultStateDir(s);
+  return controlSocketPath(runtimeDir(s, stateDir), stateDir);
+}
+
+function movesState(file: string): boolean {
+  try {
+    return readFileSync(file, 'utf8').includes('state_dir');
+  } catch {
+    // Not there, or for the one who reads all of it to complain about.
+    return false;
+  }
+}
