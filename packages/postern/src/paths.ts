@@ -47,6 +47,16 @@ function isOwnDirectory(path: string, uid: number): boolean {
   return found?.isDirectory() === true && found.uid === uid;
 }
 
+/** The spool's directory. */
+export function spoolDirectory(stateDir: string): string {
+  return join(stateDir, 'spool');
+}
+
+/** The Maildir for bounces that cannot go where they should. */
+export function bouncesDirectory(stateDir: string): string {
+  return join(stateDir, 'bounces');
+}
+
 /** The control socket of the daemon that owns `stateDir`; its name differs from one state directory to another. */
 export function controlSocketPath(runtime: string, stateDir: string): string {
   return join(runtime, `control-${createHash('sha256').update(stateDir).digest('hex').slice(0, 8)}.sock`);

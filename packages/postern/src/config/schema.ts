@@ -38,6 +38,7 @@ export interface HostValues {
   compression?: boolean | undefined;
   keepalive?: number | undefined;
   imapd?: string | undefined;
+  passphrase_command?: string | undefined;
   smtp?: string | undefined;
 }
 
@@ -125,7 +126,7 @@ const destination: z.ZodType<string, unknown> = from('"[user@]host[:port]"', (te
 });
 
 const command = (example: string): z.ZodType<string, unknown> =>
-  from(`a command for the far shell, like ${JSON.stringify(example)}`, (text) => {
+  from(`a command, like ${JSON.stringify(example)}`, (text) => {
     if (text.trim() === '' || /[\0\r\n]/.test(text)) throw new RangeError(`${JSON.stringify(text)} is not a command`);
     return text;
   });
@@ -221,7 +222,8 @@ function makeSchema(o: SchemaContext): z.ZodType<FileValues, unknown> {
     known_hosts: list(path, 'paths').optional(),
     compression: flag.optional(),
     keepalive: keepalive.optional(),
-    imapd: command('imapd').optional(),
+    imapd: target.optional(),
+    passphrase_command: command('pass show ssh').optional(),
     smtp: target.optional(),
   });
   const spare = `a whole number from 0 to ${SPARE_MAX}`;

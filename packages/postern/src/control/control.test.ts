@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -59,6 +59,24 @@ test('a file in the way is left alone', async () => {
   writeFileSync(path, 'precious');
   await expect(openControlServer(path, {})).rejects.toMatchObject({ code: 'unavailable' });
   expect(statSync(path).size).toBe(8);
+});
+
+test('a connection can be taken over, with what followed the request', async () => {
+  const path = join(dir, 'c.sock');
+  const server = await openControlServer(path, {
+    pipe: () => (socket: Socket, leftover: Buffer) => {
+      socket.write(leftover);
+      socket.pipe(socket);
+    },
+  });
+  const socket = connect(path);
+  socket.write('{"method":"pipe"}\n\xff\n', 'latin1');
+  const seen: Buffer[] = [];
+  for await (const chunk of socket) {
+    if (seen.push(chunk as Buffer) === 1) socket.end(Buffer.from([0xfe, 0x0a]));
+  }
+  expect(Buffer.concat(seen).toString('latin1')).toBe('{"result":null}\n\xff\n\xfe\n');
+  await server.close();
 });
 
 test('a request line without end is cut off', async () => {

@@ -1,4 +1,4 @@
-/** One request per line, UTF-8 JSON, answered in order by one {@link ControlResponse} line. */
+/** One request per line, UTF-8 JSON, answered in order by one {@link ControlResponse} line. After `pipe` is answered the connection carries frames. */
 export interface ControlRequest {
   readonly method: string;
   readonly params?: unknown;
@@ -13,5 +13,5 @@ export type ControlResponse =
 export const REQUEST_MAX_BYTES: number = 64 * 1024;
 /** Longest response line, octets: a queue of a hundred thousand entries fits. */
 export const RESPONSE_MAX_BYTES: number = 256 * 1024 * 1024;
-/** Control connections at once. */
-export const CONTROL_MAX_CONNECTIONS = 64;
+/** Control connections at once; each lent channel is one. */
+export const CONTROL_MAX_CONNECTIONS = 512;

@@ -3,8 +3,17 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { errnoOf, PosternError } from '../errors.ts';
 import { CONTROL_MAX_CONNECTIONS, type ControlResponse, REQUEST_MAX_BYTES } from './protocol.ts';
 
-/** What answers one method: a value that JSON can hold, or a {@link PosternError}. */
-export type ControlHandler = (params: Record<string, unknown>) => unknown | Promise<unknown>;
+/**
+ * What a handler returns to keep the connection for itself: called once the `{"result":null}` line is written, with the paused socket and
+ * what was read past the request's line.
+ */
+export type TakeSocket = (socket: Socket, leftover: Buffer) => void;
+
+/** What answers one method: a value that JSON can hold, a {@link TakeSocket}, or a thrown {@link PosternError}. */
+export type ControlHandler = (params: Record<string, unknown>) => unknown;
+
+/** The methods a control server answers, by name. */
+export type ControlHandlers = Readonly<Record<string, ControlHandler>>;
 
 /** A control socket that listens. */
 export interface ControlServer {
@@ -17,10 +26,7 @@ export interface ControlServer {
  * Listens on the control socket, 0600. A socket whose owner is dead is taken over; one that answers is another daemon's: throws
  * {@link PosternError} `unavailable`.
  */
-export async function openControlServer(
-  path: string,
-  handlers: Readonly<Record<string, ControlHandler>>,
-): Promise<ControlServer> {
+export async function openControlServer(path: string, handlers: ControlHandlers): Promise<ControlServer> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
     sockets.add(socket);
@@ -96,44 +102,64 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-function serve(socket: Socket, handlers: Readonly<Record<string, ControlHandler>>): void {
-  let pending = '';
-  let turn: Promise<void> = Promise.resolve();
-  socket.setEncoding('utf8');
+function serve(socket: Socket, handlers: ControlHandlers): void {
+  let pending: Buffer = Buffer.alloc(0);
+  let busy = false;
   socket.on('error', () => socket.destroy());
-  socket.on('data', (chunk: string) => {
-    const lines = (pending + chunk).split('\n');
-    pending = lines.pop() ?? '';
-    if (pending.length > REQUEST_MAX_BYTES || lines.some((line) => line.length > REQUEST_MAX_BYTES)) {
-      socket.destroy();
-      return;
+  const onData = (chunk: Buffer): void => {
+    pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
+    void work();
+  };
+  const work = async (): Promise<void> => {
+    if (busy) return;
+    busy = true;
+    for (let end = pending.indexOf(0x0a); end >= 0 && !socket.destroyed; end = pending.indexOf(0x0a)) {
+      const line = pending.subarray(0, end).toString('utf8');
+      pending = pending.subarray(end + 1);
+      socket.pause();
+      const { response, take } = await answer(line, handlers);
+      if (socket.destroyed) return;
+      const room = socket.write(`${JSON.stringify(response)}\n`);
+      if (take !== undefined) {
+        socket.off('data', onData);
+        take(socket, pending);
+        return;
+      }
+      if (!room) await drained(socket);
+      socket.resume();
     }
-    for (const line of lines) {
-      turn = turn.then(async () => {
-        if (socket.destroyed) return;
-        const response = await answer(line, handlers);
-        if (socket.destroyed || socket.write(`${JSON.stringify(response)}\n`)) return;
-        await new Promise<void>((resolve) => {
-          socket.once('drain', resolve);
-          socket.once('close', resolve);
-        });
-      });
-    }
+    busy = false;
+    if (pending.length > REQUEST_MAX_BYTES) socket.destroy();
+  };
+  socket.on('data', onData);
+}
+
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    socket.once('drain', resolve);
+    socket.once('close', resolve);
   });
 }
 
-async function answer(line: string, handlers: Readonly<Record<string, ControlHandler>>): Promise<ControlResponse> {
+async function answer(
+  line: string,
+  handlers: ControlHandlers,
+): Promise<{ response: ControlResponse; take?: TakeSocket }> {
   try {
     const request: unknown = JSON.parse(line);
     const { method, params } = Object(request) as { method?: unknown; params?: unknown };
     if (typeof method !== 'string' || !Object.hasOwn(handlers, method)) {
       throw new PosternError('usage', 'the running daemon does not know this request; is it an older version?');
     }
-    return { result: (await handlers[method]?.(Object(params ?? {}) as Record<string, unknown>)) ?? null };
+    const result = await handlers[method]?.(Object(params ?? {}) as Record<string, unknown>);
+    if (typeof result === 'function') return { response: { result: null }, take: result as TakeSocket };
+    return { response: { result: result ?? null } };
   } catch (error) {
     if (error instanceof PosternError) {
-      return { error: { code: error.code, message: error.message, fix: error.fix } };
+      return { response: { error: { code: error.code, message: error.message, fix: error.fix } } };
     }
-    return { error: { code: 'software', message: error instanceof Error ? error.message : String(error) } };
+    return {
+      response: { error: { code: 'software', message: error instanceof Error ? error.message : String(error) } },
+    };
   }
 }

@@ -1,0 +1,238 @@
+import { isIP } from 'node:net';
+import { type Channel, deadline, type Env, type Link, LinkError, printable, raceAbort } from '@postern/core';
+import { createImapd, ImapError } from '@postern/imap';
+import {
+  acceptNewHostKey,
+  type Connection,
+  createLink,
+  type DialStep,
+  dialSsh2,
+  type ResolvedHost,
+} from '@postern/ssh';
+import type { Config } from '../config/load.ts';
+import { resolveConfigured, smtpTarget } from '../daemon/hosts.ts';
+import { EXIT_STATUS, PosternError } from '../errors.ts';
+import type { Surroundings } from '../paths.ts';
+import { netcatWarnings } from './netcat.ts';
+import type { CheckLayer, HostReport, LayerResult } from './report.ts';
+import { greetSmtp, SmtpFault } from './smtp.ts';
+
+/** Longest wait for any one layer, milliseconds. */
+const LAYER_MS = 20_000;
+/** What a shell may print before a command runs and be told of, octets. */
+const NOISE_MAX = 64 * 1024;
+
+/** What {@link checkHost} needs. */
+export interface CheckOptions {
+  readonly config: Config;
+  readonly surroundings: Surroundings;
+  readonly env: Env;
+  readonly acceptNewHostKey: boolean;
+  /** Called as each layer is done. */
+  readonly onLayer: (result: LayerResult) => void;
+}
+
+/** Tries each layer of a host in turn and stops at the first that fails. Never rejects for a fault of the host. */
+export async function checkHost(name: string, o: CheckOptions): Promise<HostReport> {
+  const layers: LayerResult[] = [];
+  const steps = new Steps(o, (result) => {
+    layers.push(result);
+    o.onLayer(result);
+  });
+  try {
+    await runLayers(name, o, steps);
+    return { host: name, ok: true, status: 0, layers };
+  } catch (error) {
+    const { fix, status, detail, layer } = explain(error, name, steps.current);
+    steps.fail(layer, detail, fix);
+    return { host: name, ok: false, status, layers };
+  }
+}
+
+/** Times the layers. */
+class Steps {
+  current: CheckLayer = 'config';
+  readonly #env: Env;
+  readonly #report: (result: LayerResult) => void;
+  #since: number;
+
+  constructor(o: CheckOptions, report: (result: LayerResult) => void) {
+    this.#env = o.env;
+    this.#report = report;
+    this.#since = o.env.monotonicNow();
+  }
+
+  pass(layer: CheckLayer, detail: string, warnings: readonly string[] = []): void {
+    this.#report({ layer, ok: true, ms: this.#lap(), detail, warnings });
+  }
+
+  fail(layer: CheckLayer, detail: string, fix: string | undefined): void {
+    this.#report({ layer, ok: false, ms: this.#lap(), detail, warnings: [], ...(fix === undefined ? {} : { fix }) });
+  }
+
+  #lap(): number {
+    const now = this.#env.monotonicNow();
+    const ms = now - this.#since;
+    this.#since = now;
+    return Math.round(ms * 10) / 10;
+  }
+}
+
+async function runLayers(name: string, o: CheckOptions, steps: Steps): Promise<void> {
+  const resolved = await resolveConfigured(name, o.config, o.surroundings);
+  const values = o.config.hosts.get(name);
+  if (o.acceptNewHostKey) await accept(resolved, o, steps);
+  const connection = await dial(resolved, o, steps);
+  // The link takes the connection that is there, so that all layers speak of the same one.
+  const link = createLink(resolved, { env: o.env, dial: () => Promise.resolve(connection) });
+  try {
+    steps.current = 'shell';
+    steps.pass('shell', await listenForNoise(link, o.env));
+    await checkImapd(link, { command: values?.imapd, env: o.env, steps });
+    steps.current = 'smtp';
+    const target = smtpTarget(values);
+    const detail = await greetSmtp(link, target, { env: o.env, timeoutMs: LAYER_MS });
+    steps.pass('smtp', detail, target.type === 'exec' ? netcatWarnings(target.command) : []);
+  } finally {
+    await link.close();
+  }
+}
+
+async function accept(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Promise<void> {
+  steps.current = 'hostkey';
+  using limit = deadline(o.env, LAYER_MS * 2, { reason: () => timeout('hostkey') });
+  for (const key of await acceptNewHostKey(resolved, { env: o.env, signal: limit.signal })) {
+    steps.pass('hostkey', `accepted ${key.fingerprint} for ${key.name}, written to ${key.file}`);
+  }
+}
+
+const DIAL_DETAIL: Readonly<Record<DialStep, (host: ResolvedHost) => string>> = {
+  dns: (host) => host.hostname,
+  tcp: (host) => `port ${host.port}`,
+  hostkey: () => 'as in known_hosts',
+  auth: (host) => `as ${host.user}`,
+};
+
+async function dial(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Promise<Connection> {
+  const order: readonly CheckLayer[] = ['dns', 'tcp', 'hostkey', 'auth'];
+  steps.current = 'dns';
+  using limit = deadline(o.env, LAYER_MS * 2, { reason: () => timeout(steps.current) });
+  if (resolved.jump.length === 0 && isIP(resolved.hostname) !== 0) {
+    steps.pass('dns', `${resolved.hostname} is an address`);
+    steps.current = 'tcp';
+  }
+  return await dialSsh2(resolved, {
+    env: o.env,
+    signal: limit.signal,
+    link: resolved.host,
+    onProgress(news) {
+      if (news.type !== 'passed') return;
+      const hop = resolved.jump.find((candidate) => candidate.host === news.hop);
+      const detail = DIAL_DETAIL[news.step](hop ?? resolved);
+      steps.pass(news.step, news.hop === undefined ? detail : `${detail} (jump host ${news.hop})`);
+      steps.current = order[order.indexOf(news.step) + 1] ?? 'auth';
+    },
+  });
+}
+
+/** Runs nothing in the far shell: whatever comes out is its startup files talking. */
+async function listenForNoise(link: Link, env: Env): Promise<string> {
+  using limit = deadline(env, LAYER_MS, { reason: () => timeout('shell') });
+  const channel = await link.open({ type: 'exec', command: ':' }, { signal: limit.signal });
+  try {
+    const said = await raceAbort(readAll(channel), limit.signal);
+    if (said.trim() === '') return 'quiet';
+    return `prints ${printable(JSON.stringify(said.trim()), 120)} before every command (skipped; \`ssh ${link.host} :\` shows it)`;
+  } finally {
+    channel.abort(new LinkError('done', { code: 'aborted', layer: 'channel' }));
+  }
+}
+
+async function readAll(channel: Channel): Promise<string> {
+  channel.stream.on('error', () => {});
+  channel.stream.end();
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of channel.stream as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    size += chunk.length;
+    if (size > NOISE_MAX) break;
+  }
+  return Buffer.concat(chunks).toString('latin1');
+}
+
+async function checkImapd(link: Link, o: { command: string | undefined; env: Env; steps: Steps }): Promise<void> {
+  o.steps.current = 'imapd';
+  let found = o.command;
+  const imapd = createImapd({
+    link,
+    spare: 0,
+    env: o.env,
+    ...(o.command === undefined ? {} : { command: o.command }),
+    onEvent(event) {
+      if (event.type === 'imapd-found') found = event.command;
+    },
+  });
+  using limit = deadline(o.env, LAYER_MS * 2, { reason: () => timeout('imapd') });
+  try {
+    const { session } = await imapd.take({ signal: limit.signal });
+    o.steps.pass('imapd', found ?? 'imapd');
+    o.steps.pass('preauth', printable(session.greeting.toString('latin1').trim(), 100));
+    session.channel.stream.end();
+    session.channel.abort(new LinkError('done', { code: 'aborted', layer: 'channel' }));
+  } finally {
+    await imapd.close();
+  }
+}
+
+function timeout(layer: CheckLayer): PosternError {
+  return new PosternError('unavailable', `no answer in time (${layer})`);
+}
+
+interface Explained {
+  readonly layer: CheckLayer;
+  readonly detail: string;
+  readonly fix: string | undefined;
+  readonly status: number;
+}
+
+/** A failure as its layer, one sentence, the fix and the exit status. */
+function explain(error: unknown, host: string, current: CheckLayer): Explained {
+  const detail = error instanceof Error ? error.message : String(error);
+  if (error instanceof ImapError) {
+    const layer = error.code === 'no-imapd' ? 'imapd' : 'preauth';
+    return { layer, detail, fix: imapFix(error, host), status: EXIT_STATUS.unavailable };
+  }
+  if (error instanceof SmtpFault) return { layer: 'smtp', detail, fix: smtpFix(host), status: EXIT_STATUS.unavailable };
+  if (error instanceof PosternError) return { layer: current, detail, fix: error.fix, status: error.status };
+  if (!(error instanceof LinkError)) throw error;
+  const layer = (['dns', 'tcp', 'hostkey', 'auth'] as const).find((name) => name === error.layer) ?? current;
+  const denied = error.layer === 'hostkey' || error.layer === 'auth';
+  const refused = error.code === 'config' ? EXIT_STATUS.config : EXIT_STATUS.unavailable;
+  const status = denied ? EXIT_STATUS['no-permission'] : refused;
+  return { layer, detail, fix: error.fix ?? linkFix(error, host), status };
+}
+
+function imapFix(error: ImapError, host: string): string {
+  if (error.code === 'no-imapd') {
+    return `install Dovecot there, or name its command: [host.${host}] imapd = "/usr/lib/dovecot/imap"`;
+  }
+  return `\`ssh ${host} imapd\` must greet with \`* PREAUTH\`; name a command that does: [host.${host}] imapd = "…"`;
+}
+
+function smtpFix(host: string): string {
+  return `\`ssh ${host} netcat localhost smtp\` must greet with 220; or name what does: [host.${host}] smtp = "tcp:localhost:25"`;
+}
+
+function linkFix(error: LinkError, host: string): string {
+  switch (error.layer) {
+    case 'dns':
+      return `\`ssh -G ${host}\` shows the name it resolves to; correct HostName there, or [host.${host}] destination`;
+    case 'auth':
+      return `\`ssh ${host} true\` must work without a password: \`ssh-add\` your key, or \`ssh-copy-id ${host}\``;
+    case 'hostkey':
+      return `postern check --accept-new-host-key ${host}`;
+    default:
+      return `\`ssh -v ${host} true\` shows how far it gets`;
+  }
+}

@@ -1,0 +1,58 @@
+import { type Config, loadConfig } from '../config/load.ts';
+import { callControl } from '../control/client.ts';
+import { controlSocketPath, type Surroundings } from '../paths.ts';
+
+/** Where output goes. */
+export interface Output {
+  /** Writes to stdout as is. */
+  out(text: string): void;
+  /** Writes to stderr as is. */
+  err(text: string): void;
+  /** stdout is a terminal. */
+  readonly outTty: boolean;
+  /** stderr is a terminal. */
+  readonly errTty: boolean;
+}
+
+/** The options every command takes, before or after its name. */
+export interface GlobalOptions {
+  readonly config?: string;
+  readonly json: boolean;
+}
+
+/** What a command gets. */
+export interface Context {
+  readonly surroundings: Surroundings;
+  readonly output: Output;
+  readonly options: GlobalOptions;
+}
+
+/** Reads the configuration that the options name. */
+export function configOf(context: Context): Config {
+  return loadConfig(context.surroundings, { file: context.options.config });
+}
+
+/** Asks the daemon that owns the configured state directory. Throws as `callControl`. */
+export function askDaemon(config: Config, method: string, params: Record<string, unknown> = {}): Promise<unknown> {
+  return callControl(controlSocketPath(config.runtimeDir, config.stateDir), method, params);
+}
+
+/** Writes a result: one JSON value on a line with `--json`, else the lines of `human`. */
+export function show(context: Context, value: unknown, human: () => readonly string[]): void {
+  const lines = context.options.json ? [JSON.stringify(value)] : human();
+  if (lines.length > 0) context.output.out(`${lines.join('\n')}\n`);
+}
+
+/** A plain table: columns padded, two blanks between. The last column is as long as it is. */
+export function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [index, cell] of row.entries()) widths[index] = Math.max(widths[index] ?? 0, cell.length);
+  }
+  return rows.map((row) =>
+    row
+      .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  );
+}

@@ -1,0 +1,107 @@
+import type { LinkState } from '@postern/core';
+import type { ControlHandlers } from '../control/server.ts';
+import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
+import { routeFinder } from '../queue/route-of.ts';
+import { type QueueRow, toRow } from '../queue/row.ts';
+import type { DaemonParts } from './daemon.ts';
+
+/** A host as `postern status --json` shows it. */
+export interface HostStatus {
+  readonly host: string;
+  /** `[user@]hostname:port` as resolved. */
+  readonly destination: string;
+  readonly state: LinkState['type'];
+  /** One sentence; while down. */
+  readonly error?: string;
+  readonly fix?: string;
+  /** ISO 8601; absent when it will not redial by itself. */
+  readonly retryAt?: string;
+  readonly rttMs?: number;
+  readonly spares: number;
+}
+
+/** What `postern status --json` gives. */
+export interface DaemonStatus {
+  readonly pid: number;
+  /** ISO 8601. */
+  readonly startedAt: string;
+  readonly imap: { readonly listen: readonly string[]; readonly sessions: number };
+  readonly smtp: { readonly listen: readonly string[]; readonly sessions: number };
+  readonly hosts: readonly HostStatus[];
+  /** Entries by state. */
+  readonly queue: Readonly<Record<QueueRow['state'], number>>;
+}
+
+/** What the control socket answers. */
+export function controlHandlers(parts: DaemonParts): ControlHandlers {
+  const change = (verb: QueueVerb) => async (params: Record<string, unknown>) => {
+    const { id } = findEntry(parts.spool, String(params.id));
+    if (!(await parts.runner[verb](id))) throw noEntry(id);
+  };
+  return {
+    status: () => status(parts),
+    'queue.list': () => rows(parts),
+    'queue.flush': ({ what }) => flush(parts, typeof what === 'string' ? what : undefined),
+    'queue.hold': change('hold'),
+    'queue.release': change('release'),
+    'queue.remove': change('remove'),
+  };
+}
+
+function rows(parts: DaemonParts): QueueRow[] {
+  const routeOf = routeFinder(parts.routes);
+  const now = parts.env.wallNow();
+  return [...parts.spool.entries()].map((state) => {
+    const { active = false, next, reason = '' } = parts.runner.waiting(state.id) ?? {};
+    return toRow(state, { routeOf, now, active, next, reason });
+  });
+}
+
+/** Makes due, and wakes the links concerned: all, one entry, or what goes through one host. */
+function flush(parts: DaemonParts, what: string | undefined): { entries: number } {
+  const host = what === undefined ? undefined : parts.hosts.get(what);
+  if (what !== undefined && host === undefined) findEntry(parts.spool, what);
+  const concerned = rows(parts).filter(
+    (row) =>
+      row.state !== 'held' &&
+      (what === undefined || row.id === what || row.recipients.some((recipient) => recipient.host === what)),
+  );
+  if (what === undefined) for (const { link } of parts.hosts.values()) link.wake('flush');
+  host?.link.wake('flush');
+  parts.runner.flush(what);
+  return { entries: concerned.length };
+}
+
+function status(parts: DaemonParts): DaemonStatus {
+  const queue = { active: 0, queued: 0, deferred: 0, held: 0 };
+  for (const row of rows(parts)) queue[row.state] += 1;
+  const sum = (list: readonly { readonly sessions: number }[]): number =>
+    list.reduce((total, { sessions }) => total + sessions, 0);
+  return {
+    pid: process.pid,
+    startedAt: new Date(parts.startedAt).toISOString(),
+    imap: { listen: parts.listeners.imap, sessions: sum(parts.endpoints) },
+    smtp: { listen: parts.listeners.smtp, sessions: sum(parts.intakes) },
+    hosts: [...parts.hosts.values()].map(({ name, resolved, link, imapd }): HostStatus => {
+      const { user, hostname, port } = resolved;
+      const state = link.state;
+      return {
+        host: name,
+        destination: `${user}@${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`,
+        state: state.type,
+        spares: imapd.status.spares,
+        ...(state.type === 'up' && state.rttMs !== undefined ? { rttMs: Math.round(state.rttMs * 10) / 10 } : {}),
+        ...(state.type === 'down' ? downStatus(state) : {}),
+      };
+    }),
+    queue,
+  };
+}
+
+function downStatus({ error, retryAt }: LinkState & { type: 'down' }): Pick<HostStatus, 'error' | 'fix' | 'retryAt'> {
+  return {
+    error: error.message,
+    ...(error.fix === undefined ? {} : { fix: error.fix }),
+    ...(retryAt === undefined ? {} : { retryAt: new Date(retryAt).toISOString() }),
+  };
+}

@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { bindListener } from './listen.ts';
+import { createLogger } from './log.ts';
+import { notifyServiceManager } from './notify.ts';
+
+let dir = '';
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'postern-parts-'));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+const uid = process.getuid?.() ?? 0;
+
+describe('a bound listener', () => {
+  test('keeps who connects until it is released, with what they said', async () => {
+    const listener = await bindListener({ type: 'tcp', host: '127.0.0.1', port: 0 }, { uid, runtimeDir: dir });
+    expect(listener.address).toMatch(/^127\.0\.0\.1:[1-9]\d*$/);
+    const client = connect(Number(listener.address.split(':')[1]), '127.0.0.1');
+    client.write('early');
+    await once(listener.server, 'connection');
+    listener.server.on('connection', (socket) => socket.pipe(socket));
+    listener.release();
+    const [echo] = await once(client, 'data');
+    expect(String(echo)).toBe('early');
+    client.destroy();
+    listener.server.close();
+  });
+
+  test('says that an address is taken', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    const { port } = other.address() as { port: number };
+    const bound = bindListener({ type: 'tcp', host: '127.0.0.1', port }, { uid, runtimeDir: dir });
+    await expect(bound).rejects.toMatchObject({
+      code: 'unavailable',
+      message: `127.0.0.1:${port} is taken by another program`,
+    });
+    other.close();
+  });
+
+  test('is a socket of ours alone in a directory of ours alone', async () => {
+    const path = join(dir, 'run', 'imap.sock');
+    const listener = await bindListener({ type: 'unix', path }, { uid, runtimeDir: join(dir, 'run') });
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(statSync(join(dir, 'run')).mode & 0o777).toBe(0o700);
+    listener.server.close();
+  });
+
+  test('refuses a directory that others can enter', async () => {
+    mkdirSync(join(dir, 'open'));
+    chmodSync(join(dir, 'open'), 0o755);
+    const bound = bindListener({ type: 'unix', path: join(dir, 'open', 's') }, { uid, runtimeDir: dir });
+    await expect(bound).rejects.toMatchObject({ code: 'config', fix: `chmod 700 ${join(dir, 'open')}` });
+  });
+});
+
+describe('the service manager', () => {
+  /** A datagram socket of the outside world: Node has none for Unix addresses. */
+  const RECEIVE = `use Socket; socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die; bind($s, pack_sockaddr_un($ARGV[0])) or die;
+    $| = 1; print "bound\\n"; while (1) { recv($s, my $m, 4096, 0); print "$m\\n"; }`;
+
+  test('is told READY=1 where NOTIFY_SOCKET is set', async () => {
+    const path = join(dir, 'notify');
+    const manager = spawn('perl', ['-e', RECEIVE, path], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    manager.stdout.on('data', (chunk) => {
+      said += chunk;
+    });
+    await once(manager.stdout, 'data');
+    expect(await notifyServiceManager({ ...process.env, NOTIFY_SOCKET: path }, ['READY=1'])).toBe(true);
+    while (!said.includes('READY=1')) await once(manager.stdout, 'data');
+    manager.kill();
+  });
+
+  test('is not looked for elsewhere', async () => expect(await notifyServiceManager({}, ['READY=1'])).toBe(false));
+});
+
+describe('the log', () => {
+  const lines = (json: boolean): string => {
+    let text = '';
+    const write = (chunk: string): void => {
+      text += chunk;
+    };
+    const log = createLogger({ json, tty: false, debug: false, write });
+    log.info({ host: 'gate', password: 'hunter2', auth: { pass: 'hunter2' } }, 'gate: link up');
+    log.debug('unseen');
+    return text;
+  };
+  test('is one plain line, without secrets', () => {
+    expect(lines(false)).toMatch(/^\[?[\d-]+ [\d:.]+\]? INFO: gate: link up\n$/);
+  });
+  test('is JSON when asked, without secrets', () => {
+    const record = JSON.parse(lines(true)) as Record<string, unknown>;
+    expect(record).toMatchObject({
+      host: 'gate',
+      msg: 'gate: link up',
+      password: '[secret]',
+      auth: { pass: '[secret]' },
+    });
+  });
+});

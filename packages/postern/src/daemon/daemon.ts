@@ -1,0 +1,245 @@
+import { type Admit, type Env, type Spool, sleep } from '@postern/core';
+import { createEndpoint, type Endpoint, type ImapdFor } from '@postern/imap';
+import { type CompiledRoutes, createIntake, type Intake, type RelayEvent, type Runner } from '@postern/relay';
+import { openSpool } from '@postern/spool';
+import { createAdmit } from '../access/admit.ts';
+import { ensurePassword } from '../access/password.ts';
+import type { Config } from '../config/load.ts';
+import type { ImapPlan, Plan } from '../config/plan.ts';
+import { openControlServer } from '../control/server.ts';
+import {
+  controlSocketPath,
+  makeSocketDirectory,
+  makeStateDirectory,
+  type Surroundings,
+  spoolDirectory,
+} from '../paths.ts';
+import { spoolFailure } from '../queue/offline.ts';
+import { toRoutes } from '../queue/route-of.ts';
+import { controlHandlers } from './control.ts';
+import { type Host, openHost, resolveConfigured } from './hosts.ts';
+import { type BoundListener, bindListener } from './listen.ts';
+import type { Logger } from './log.ts';
+import { logImapEvent, logLinkEvent, logRelayEvent, logSpoolEvent } from './log-events.ts';
+import { localHostname, startRunner } from './runner.ts';
+
+/** What a daemon is made of. */
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly plan: Plan;
+  readonly surroundings: Surroundings;
+  readonly env: Env;
+  readonly log: Logger;
+}
+
+/** A running daemon. */
+export interface Daemon {
+  /** True addresses of the open listeners. */
+  readonly imap: readonly string[];
+  readonly smtp: readonly string[];
+  /**
+   * Ends it in order: nothing new comes in, what is under way ends, links close. What takes longer than {@link DRAIN_MS}, or is under way when
+   * `hurry` aborts, is cut off. Never rejects.
+   */
+  drain(o: { hurry: AbortSignal }): Promise<void>;
+}
+
+/** How long an orderly end may take, milliseconds. */
+export const DRAIN_MS = 4500;
+
+/** The parts, as the control socket sees them. */
+export interface DaemonParts {
+  readonly config: Config;
+  readonly plan: Plan;
+  readonly hosts: ReadonlyMap<string, Host>;
+  readonly spool: Spool;
+  readonly runner: Runner;
+  readonly routes: CompiledRoutes;
+  readonly endpoints: readonly Endpoint[];
+  readonly intakes: readonly Intake[];
+  readonly listeners: { readonly imap: readonly string[]; readonly smtp: readonly string[] };
+  readonly env: Env;
+  /** Wall clock, ms. */
+  readonly startedAt: number;
+}
+
+/**
+ * Starts everything, or nothing: throws {@link PosternError} `config` or `unavailable` with all that was opened closed again. Faults of hosts are
+ * events, not errors.
+ */
+export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
+  const undo = new Undo();
+  try {
+    return await start(o, undo);
+  } catch (error) {
+    await undo.run();
+    throw error;
+  }
+}
+
+/** What to close when a start fails half-way, the last opened first. */
+class Undo {
+  readonly #steps: (() => unknown)[] = [];
+
+  push(step: () => unknown): void {
+    this.#steps.push(step);
+  }
+
+  async run(): Promise<void> {
+    for (const step of this.#steps.reverse()) {
+      try {
+        await step();
+      } catch {
+        // The first failure is the one to tell.
+      }
+    }
+  }
+}
+
+async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
+  const { config, plan, surroundings, env, log } = o;
+  makeStateDirectory(config.stateDir, surroundings.uid);
+  makeSocketDirectory(config.runtimeDir, surroundings.uid, true);
+  const resolved = await Promise.all(plan.hosts.map((name) => resolveConfigured(name, config, surroundings)));
+  const spool = await openSpool({
+    dir: spoolDirectory(config.stateDir),
+    env,
+    onEvent: (event) => logSpoolEvent(log, event),
+  }).catch((error: unknown) => {
+    throw spoolFailure(error);
+  });
+  undo.push(() => spool.close());
+  const bound = await bindAll(o, undo);
+  if (config.allow.some((rule) => rule.type === 'password')) ensurePassword(config.stateDir);
+
+  // Nothing fails from here on but the control socket: its parts must exist before it is asked.
+  const hosts = new Map<string, Host>();
+  for (const host of resolved) {
+    const opened = openHost(host, {
+      values: config.hosts.get(host.host),
+      spare: spareOf(plan, host.host),
+      env,
+      onLinkEvent: (event) => logLinkEvent(log, event),
+      onImapEvent: (event) => logImapEvent(log, event),
+    });
+    hosts.set(host.host, opened);
+    undo.push(async () => {
+      await opened.imapd.close();
+      await opened.link.close();
+    });
+  }
+  const onRelayEvent = (event: RelayEvent): void => logRelayEvent(log, event);
+  const routes = toRoutes(plan.routes);
+  const { stateDir } = config;
+  const runner = await startRunner({ routes, hosts, spool, stateDir, env, log, onEvent: onRelayEvent });
+  undo.push(() => runner.close());
+  const parts: DaemonParts = {
+    ...{ config, plan, hosts, spool, runner, routes, env },
+    endpoints: bound.imap.map(({ listener, plan: endpoint }) => openEndpoint(listener, endpoint, hosts, o)),
+    intakes: bound.smtp.map((listener) =>
+      createIntake({
+        server: listener.server,
+        spool,
+        routes: () => routes,
+        admit: admitFor(listener, o),
+        hostname: localHostname(),
+        ...(plan.smtp === undefined ? {} : { sizeLimit: plan.smtp.maxSize }),
+        env,
+        onEvent: onRelayEvent,
+      }),
+    ),
+    listeners: {
+      imap: bound.imap.map(({ listener }) => listener.address),
+      smtp: bound.smtp.map(({ address }) => address),
+    },
+    startedAt: env.wallNow(),
+  };
+  const control = await openControlServer(
+    controlSocketPath(config.runtimeDir, config.stateDir),
+    controlHandlers(parts),
+  );
+  const listeners = [...bound.imap.map(({ listener }) => listener), ...bound.smtp];
+  for (const listener of listeners) listener.release();
+  const end = (): Promise<void> => drain(parts, listeners, control);
+  return { ...parts.listeners, drain: ({ hurry }) => within(env, hurry, end) };
+}
+
+interface Bound {
+  readonly imap: readonly { readonly listener: BoundListener; readonly plan: ImapPlan }[];
+  readonly smtp: readonly BoundListener[];
+}
+
+async function bindAll({ plan, config, surroundings }: DaemonOptions, undo: Undo): Promise<Bound> {
+  const bind = async (address: Parameters<typeof bindListener>[0]): Promise<BoundListener> => {
+    const listener = await bindListener(address, { uid: surroundings.uid, runtimeDir: config.runtimeDir });
+    undo.push(() => listener.server.close());
+    return listener;
+  };
+  const imap: { listener: BoundListener; plan: ImapPlan }[] = [];
+  for (const endpoint of plan.imap) {
+    for (const address of endpoint.listen) imap.push({ listener: await bind(address), plan: endpoint });
+  }
+  const smtp: BoundListener[] = [];
+  for (const address of plan.smtp?.listen ?? []) smtp.push(await bind(address));
+  return { imap, smtp };
+}
+
+/** Spare sessions of a host: the most any endpoint that leads to it wants. */
+function spareOf(plan: Plan, host: string): number {
+  const leading = plan.imap.filter((endpoint) => endpoint.host === undefined || endpoint.host === host);
+  return Math.max(0, ...leading.map((endpoint) => endpoint.spare));
+}
+
+function admitFor(listener: BoundListener, { config, surroundings }: DaemonOptions): Admit {
+  return createAdmit({
+    allow: config.allow,
+    listener: listener.type,
+    uid: surroundings.uid,
+    stateDir: config.stateDir,
+  });
+}
+
+function openEndpoint(
+  listener: BoundListener,
+  plan: ImapPlan,
+  hosts: ReadonlyMap<string, Host>,
+  o: DaemonOptions,
+): Endpoint {
+  const fixed = plan.host === undefined ? undefined : hosts.get(plan.host)?.imapd;
+  const imapd: ImapdFor = fixed ?? ((user) => hosts.get(user)?.imapd);
+  return createEndpoint({
+    server: listener.server,
+    imapd,
+    admit: admitFor(listener, o),
+    env: o.env,
+    onEvent: (event) => logImapEvent(o.log, event),
+    // Only a listener that leads to one host can greet before anybody has said a name.
+    preauth: listener.type === 'unix' && fixed !== undefined,
+  });
+}
+
+/** Runs `work`, but no longer than {@link DRAIN_MS} or until `hurry` aborts. */
+async function within(env: Env, hurry: AbortSignal, work: () => Promise<void>): Promise<void> {
+  const done = new AbortController();
+  const limit = sleep(env, DRAIN_MS, AbortSignal.any([hurry, done.signal])).catch(() => {});
+  await Promise.race([work().catch(() => {}), limit]);
+  done.abort();
+}
+
+async function drain(
+  parts: DaemonParts,
+  listeners: readonly BoundListener[],
+  control: { close(): Promise<void> },
+): Promise<void> {
+  for (const { server } of listeners) server.close();
+  for (const endpoint of parts.endpoints) endpoint.stop();
+  await Promise.all([
+    ...parts.endpoints.map((endpoint) => endpoint.close()),
+    ...parts.intakes.map((intake) => intake.close({ graceMs: DRAIN_MS / 2 })),
+    parts.runner.close({ graceMs: DRAIN_MS / 2 }),
+  ]);
+  await Promise.all([...parts.hosts.values()].map((host) => host.imapd.close()));
+  await Promise.all([...parts.hosts.values()].map((host) => host.link.close()));
+  await parts.spool.close();
+  await control.close();
+}

@@ -1,0 +1,81 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { formatListen, type ListenAddress } from '../config/units.ts';
+import { listenUnix } from '../control/server.ts';
+import { errnoOf, PosternError } from '../errors.ts';
+import { makeSocketDirectory } from '../paths.ts';
+
+/** A listener that is bound, but keeps who connects waiting until `release`. */
+export interface BoundListener {
+  readonly server: Server;
+  readonly type: ListenAddress['type'];
+  /** Where it really listens: the port is the true one where 0 was asked for. */
+  readonly address: string;
+  /** Hands on those who connected meanwhile; call it once the server's owner listens to `connection`. */
+  release(): void;
+}
+
+/** Most connections kept waiting before {@link BoundListener.release}. */
+const HELD_MAX = 512;
+
+/**
+ * Binds a listener, so that an occupied address is known before anything is started. Throws {@link PosternError}: `unavailable` for an address
+ * that cannot be had, `config` for a Unix socket in a directory open to others.
+ */
+export async function bindListener(
+  address: ListenAddress,
+  o: { uid: number; runtimeDir: string },
+): Promise<BoundListener> {
+  const server = createServer({ allowHalfOpen: true });
+  const held: Socket[] = [];
+  const hold = (socket: Socket): void => {
+    if (held.length >= HELD_MAX) socket.destroy();
+    else held.push(socket);
+  };
+  server.on('connection', hold);
+  if (address.type === 'unix') {
+    const directory = dirname(address.path);
+    makeSocketDirectory(directory, o.uid, directory === o.runtimeDir);
+    await listenUnix(server, address.path);
+  } else {
+    await listenTcp(server, address);
+  }
+  return {
+    server,
+    type: address.type,
+    address: trueAddress(server, address),
+    release() {
+      server.off('connection', hold);
+      for (const socket of held.splice(0)) server.emit('connection', socket);
+    },
+  };
+}
+
+function listenTcp(server: Server, address: ListenAddress & { type: 'tcp' }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(notBound(address, error)));
+    server.listen({ host: address.host, port: address.port }, () => {
+      server.removeAllListeners('error');
+      resolve();
+    });
+  });
+}
+
+function notBound(address: ListenAddress, cause: Error): PosternError {
+  const where = formatListen(address);
+  const errno = errnoOf(cause);
+  if (errno === 'EADDRINUSE') {
+    return new PosternError('unavailable', `${where} is taken by another program`, {
+      fix: 'choose another address with --imap, --smtp or listen; `ss -ltnp` shows who has it',
+      cause,
+    });
+  }
+  const why = errno === 'EACCES' ? 'this user may not listen there' : `${errno}`;
+  return new PosternError('unavailable', `nothing can listen on ${where}: ${why}`, { cause });
+}
+
+function trueAddress(server: Server, address: ListenAddress): string {
+  const bound = server.address();
+  if (address.type === 'unix' || bound === null || typeof bound === 'string') return formatListen(address);
+  return formatListen({ type: 'tcp', host: bound.address, port: bound.port });
+}

@@ -1,0 +1,73 @@
+import { hostname } from 'node:os';
+import type { Env, Spool } from '@postern/core';
+import {
+  type CompiledRoutes,
+  createRunner,
+  type HostCourier,
+  type OnRelayEvent,
+  type Route,
+  type Runner,
+  routeKey,
+} from '@postern/relay';
+import { createCourier } from '@postern/smtp';
+import { maildirWriter } from '@postern/spool';
+import { bouncesDirectory } from '../paths.ts';
+import type { Host } from './hosts.ts';
+import type { Logger } from './log.ts';
+import { logCourierEvent } from './log-events.ts';
+
+/** This machine's name for greetings, `Received:` and Message-ID; `localhost` where it has none fit for SMTP (RFC 5321 §2.3.5). */
+export function localHostname(): string {
+  const name = hostname().toLowerCase();
+  return /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(name) ? name : 'localhost';
+}
+
+/** Starts the queue over the hosts' links. `close` also closes the local bounces. */
+export async function startRunner(o: {
+  readonly routes: CompiledRoutes;
+  readonly hosts: ReadonlyMap<string, Host>;
+  readonly spool: Spool;
+  readonly stateDir: string;
+  readonly env: Env;
+  readonly log: Logger;
+  readonly onEvent: OnRelayEvent;
+}): Promise<Runner> {
+  const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), env: o.env, hostname: localHostname() });
+  const couriers = new Map<string, HostCourier>();
+  const courierFor = (route: Route): HostCourier | undefined => {
+    const host = route.host === undefined ? undefined : o.hosts.get(route.host);
+    if (host === undefined) return undefined;
+    const key = routeKey(route);
+    const known = couriers.get(key);
+    if (known !== undefined) return known;
+    const { link, smtp: target, name } = host;
+    const courier = createCourier({
+      ...{ link, target, env: o.env, helo: localHostname() },
+      dialogue: route.dialogue ?? 'auto',
+      onEvent: (event) => logCourierEvent(o.log, name, event),
+    });
+    const made: HostCourier = { host: name, courier, link };
+    couriers.set(key, made);
+    return made;
+  };
+  const { spool, env, onEvent } = o;
+  const runner = createRunner({
+    ...{ spool, env, onEvent, bounces, courierFor },
+    routes: () => o.routes,
+    hostname: localHostname(),
+  });
+  const close: Runner['close'] = async (options) => {
+    await runner.close(options);
+    await bounces.close();
+  };
+  return {
+    flush: (what) => runner.flush(what),
+    hold: (id, reason) => runner.hold(id, reason),
+    release: (id) => runner.release(id),
+    remove: (id) => runner.remove(id),
+    waiting: (id) => runner.waiting(id),
+    reload: () => runner.reload(),
+    idle: () => runner.idle(),
+    close,
+  };
+}

@@ -1,0 +1,95 @@
+import { type EntryState, type Outcome, printable, replyText } from '@postern/core';
+import { columns } from '../cli/context.ts';
+
+/** One entry as `postern queue list --json` gives it. */
+export interface QueueRow {
+  readonly id: string;
+  /** Reverse-path; empty for the null one. */
+  readonly from: string;
+  /** Octets. */
+  readonly size: number;
+  /** `active`: a courier has it. `queued`: not tried yet. `deferred`: was tried, and waits. */
+  readonly state: 'active' | 'queued' | 'deferred' | 'held';
+  /** ISO 8601, UTC. */
+  readonly arrived: string;
+  /** ISO 8601, UTC; null while that depends on a link, a route or a person. */
+  readonly next: string | null;
+  readonly attempts: number;
+  readonly reason: string;
+  readonly recipients: readonly QueueRecipient[];
+}
+
+/** One forward-path of an entry. */
+export interface QueueRecipient {
+  readonly address: string;
+  /** The pattern that takes it now; null when no route does. */
+  readonly route: string | null;
+  readonly host: string | null;
+  readonly outcome: Outcome['type'] | null;
+  /** The far side's last reply on one line. */
+  readonly reply: string | null;
+}
+
+/** Which route takes a recipient, for the queue's display. */
+export type RouteOf = (from: string, to: string) => { readonly route: string; readonly host: string } | undefined;
+
+/** What the running queue knows of an entry beside its state. */
+export interface Now {
+  readonly routeOf: RouteOf;
+  /** Wall clock, ms. */
+  readonly now: number;
+  /** A courier has it. */
+  readonly active?: boolean;
+  /** Wall clock, ms, of the next try; undefined while that depends on a link, a route or a person. */
+  readonly next?: number | undefined;
+  readonly reason?: string;
+}
+
+/** An entry as the queue shows it. */
+export function toRow(state: EntryState, o: Now): QueueRow {
+  const due = o.active === undefined ? Math.max(state.due, o.now) : o.next;
+  const waits = state.attempts > 0 || state.due > o.now;
+  return {
+    id: state.id,
+    from: state.envelope.from,
+    size: state.size,
+    state: state.held ? 'held' : o.active === true ? 'active' : waits ? 'deferred' : 'queued',
+    arrived: new Date(state.arrived).toISOString(),
+    next: state.held || due === undefined ? null : new Date(due).toISOString(),
+    attempts: state.attempts,
+    reason: o.reason || state.reason,
+    recipients: state.recipients.map(({ to, outcome }) => {
+      const way = o.routeOf(state.envelope.from, to);
+      return {
+        address: to,
+        route: way?.route ?? null,
+        host: way?.host ?? null,
+        outcome: outcome?.type ?? null,
+        reply: outcome === undefined || !('reply' in outcome) || !outcome.reply ? null : replyText(outcome.reply),
+      };
+    }),
+  };
+}
+
+/** The queue for people: one line an entry, one more for each recipient. */
+export function formatQueue(rows: readonly QueueRow[]): string[] {
+  if (rows.length === 0) return ['the queue is empty'];
+  return rows.flatMap((row) => {
+    const when = row.next === null ? '' : `  next ${row.next}`;
+    const head = `${row.id}  ${row.state}  ${formatSize(row.size)}  from <${printable(row.from)}>  arrived ${row.arrived}${when}`;
+    const why = row.reason === '' ? [] : [`    ${printable(row.reason)}`];
+    const to = columns(
+      row.recipients.map(({ address, host, outcome, reply }) => [
+        `    to <${printable(address)}>`,
+        host === null ? 'no route' : `via ${host}`,
+        [outcome ?? 'not tried', printable(reply ?? '')].join(' ').trim(),
+      ]),
+    );
+    return [head, ...why, ...to];
+  });
+}
+
+function formatSize(octets: number): string {
+  if (octets < 1024) return `${octets} B`;
+  return octets < 1024 ** 2 ? `${(octets / 1024).toFixed(1)} KiB` : `${(octets / 1024 ** 2).toFixed(1)} MiB`;
+}
