@@ -80,6 +80,8 @@ export interface Link {
   /** The host's name, as configured or given. */
   readonly host: string;
   readonly state: LinkState;
+  /** When the last octet came from the far side, on the monotonic clock, ms. Absent while not up, or where the backend cannot tell. */
+  readonly heardAt?: number | undefined;
   /**
    * Opens a channel, dialling first when needed, and waits while the link redials, until `signal` aborts (rejects with
    * its reason). Rejects with {@link LinkError} when the far side refuses the channel, or the fault is `permanent`.

@@ -133,6 +133,11 @@ export class LoginGate {
     return this.#flush();
   }
 
+  /** A login awaits the caller's decision. */
+  get deciding(): boolean {
+    return this.#state === 'deciding';
+  }
+
   /** Octets that wait for a decision; the caller stops reading when it is too much. */
   get held(): number {
     return this.#framer.held;
@@ -144,9 +149,8 @@ export class LoginGate {
     return this.#run();
   }
 
-  /** The login is good: `aside` (whole lines), the tagged OK with these capabilities, then the splice. */
-  accept(o: { capabilities: readonly string[]; aside?: Buffer }): GateAction[] {
-    if (o.aside !== undefined && o.aside.length > 0) this.#actions.push({ type: 'write', bytes: o.aside });
+  /** The login is good: the tagged OK with these capabilities, then the splice. */
+  accept(o: { capabilities: readonly string[] }): GateAction[] {
     this.#say(`${this.#tag} OK [CAPABILITY ${o.capabilities.join(' ')}] Logged in`);
     this.#state = 'over';
     this.#actions.push({ type: 'splice', rest: this.#framer.rest() });

@@ -1,0 +1,85 @@
+/** Opens sessions with the command given, or with the first candidate that greets with PREAUTH. */
+import { type Env, type Link, parseTarget, type Target } from '@postern/core';
+import { CANDIDATES, probeCommand, probedIndex, withoutMark } from './candidates.ts';
+import { ImapError } from './errors.ts';
+import type { OnImapEvent } from './event.ts';
+import { GreetingError, type OpenOptions, openSession, type Session } from './session.ts';
+
+/** Opens one more session each time it is called. Remembers what was found; rejects as `openSession` does. */
+export type OpenNext = (signal: AbortSignal) => Promise<Session>;
+
+/** What {@link sessionOpener} needs. `command` as configuration writes a target (see `parseTarget`). */
+export interface OpenerOptions {
+  readonly link: Link;
+  readonly command?: string;
+  readonly env: Env;
+  readonly onEvent: OnImapEvent;
+}
+
+/** Makes an {@link OpenNext}. Throws `RangeError` when `command` is no target. */
+export function sessionOpener(o: OpenerOptions): OpenNext {
+  const attempt = provingOpener(o);
+  return o.command === undefined ? searching(o, attempt) : given(attempt, o.command);
+}
+
+type Attempt = (target: Target, label: OpenOptions['label'], signal: AbortSignal) => Promise<Session>;
+
+/** Until a session has answered a question, and again after a failure, a greeting alone is not trusted. */
+function provingOpener(o: OpenerOptions): Attempt {
+  let proven = false;
+  return async (target, label, signal) => {
+    try {
+      const session = await openSession({ link: o.link, env: o.env, target, label, signal, prove: !proven });
+      proven = true;
+      const lines = withoutMark(session.skipped);
+      if (lines.length > 0) o.onEvent({ type: 'noise', host: o.link.host, lines });
+      return session;
+    } catch (error) {
+      proven = false;
+      throw error;
+    }
+  };
+}
+
+function given(attempt: Attempt, command: string): OpenNext {
+  const target = parseTarget(command);
+  return (signal) => attempt(target, () => `"${command}"`, signal);
+}
+
+function searching(o: OpenerOptions, attempt: Attempt): OpenNext {
+  const label: OpenOptions['label'] = (lines) => `"${CANDIDATES[probedIndex(lines) ?? -1] ?? 'sh'}"`;
+  let found: number | undefined;
+  const remember = (index: number | undefined): void => {
+    if (index !== undefined && index !== found) {
+      o.onEvent({ type: 'imapd-found', host: o.link.host, command: CANDIDATES[index] ?? '' });
+    }
+    found = index;
+  };
+  return async (signal) => {
+    let failure: ImapError | undefined;
+    for (let from = found ?? 0; from < CANDIDATES.length; ) {
+      try {
+        const session = await attempt({ type: 'exec', command: probeCommand(from) }, label, signal);
+        remember(probedIndex(session.skipped) ?? from);
+        return session;
+      } catch (error) {
+        if (!(error instanceof GreetingError)) throw error;
+        found = undefined;
+        const started = probedIndex(error.skipped);
+        if (started === undefined) throw failure ?? (error.code === 'no-imapd' ? noneFound(o.link.host, error) : error);
+        failure ??= error;
+        from = started + 1;
+        // A silent one has used up the time there is: the next attempt starts behind it.
+        if (error.code === 'silent') {
+          found = from < CANDIDATES.length ? from : undefined;
+          break;
+        }
+      }
+    }
+    throw failure ?? noneFound(o.link.host, undefined);
+  };
+}
+
+function noneFound(host: string, cause: unknown): ImapError {
+  return new ImapError('no-imapd', `no imapd found on ${host}; looked for ${CANDIDATES.join(', ')}`, { cause });
+}

@@ -1,0 +1,87 @@
+/** Two streams made one, after login: not a byte is touched. */
+import type { Duplex } from 'node:stream';
+import { type Channel, deferred, type Env, responseText } from '@postern/core';
+import type { SpliceEnd } from './event.ts';
+import { HALF_CLOSED_SILENCE_MS, LINGER_MS } from './limits.ts';
+
+const CRLF = 0x0d0a;
+
+/** A running splice. */
+export interface Splice {
+  /** Resolves once, when both sides are closed. Never rejects. */
+  readonly done: Promise<SpliceEnd>;
+  /** Ends it from here: `* BYE [UNAVAILABLE] reason` to the client, EOF to the far side. */
+  close(reason: string): void;
+}
+
+/** What {@link splice} needs. `host` names the link in the BYE of a lost one. */
+export interface SpliceOptions {
+  readonly host: string;
+  readonly env: Env;
+}
+
+/**
+ * Pipes both ways with backpressure and half-close. When the far side ends, the client gets its last bytes and FIN; when the link
+ * is lost, `* BYE` before it, unless a line was cut (then a BYE could be taken for message text). Never a bare reset.
+ */
+export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Splice {
+  const far = channel.stream;
+  const done = deferred<SpliceEnd>();
+  let over: SpliceEnd | undefined;
+  /** The last two bytes the client was given: a BYE may follow a line end only. */
+  let tail = CRLF;
+  let silence: Disposable | undefined;
+
+  const finish = (why: SpliceEnd, bye?: string): void => {
+    if (over !== undefined) return;
+    over = why;
+    silence?.[Symbol.dispose]();
+    client.unpipe(far);
+    far.unpipe(client);
+    if (why === 'client') channel.abort(new Error('the client is gone'));
+    else if (why === 'closed') far.end();
+    if (bye !== undefined && tail === CRLF && client.writable) {
+      client.write(`* BYE [UNAVAILABLE] ${responseText(bye)}\r\n`);
+    }
+    void closeGently(client, o.env).then(() => {
+      if (why === 'closed') channel.abort(new Error('closed'));
+      done.resolve(why);
+    });
+  };
+  const armSilence = (): void => {
+    silence?.[Symbol.dispose]();
+    silence = o.env.schedule(HALF_CLOSED_SILENCE_MS, () => finish('client'));
+  };
+
+  far.on('data', (chunk: Buffer) => {
+    for (const byte of chunk.subarray(-2)) tail = ((tail << 8) | byte) & 0xffff;
+    if (silence !== undefined) armSilence();
+  });
+  far.once('end', () => finish('far'));
+  far.once('error', (error) => finish('lost', `lost the link to ${o.host}: ${error.message}`));
+  far.once('close', () => finish(far.readableEnded ? 'far' : 'lost'));
+  client.once('end', armSilence);
+  client.once('error', () => finish('client'));
+  client.once('close', () => finish('client'));
+  far.pipe(client, { end: false });
+  client.pipe(far);
+  return { done: done.promise, close: (reason) => finish('closed', reason) };
+}
+
+/**
+ * FIN to the peer and a wait for its own, discarding what it still sends: closing a socket with unread input would reset it, and
+ * the peer would lose what was said last. Resolves when it is closed, after `LINGER_MS` by force.
+ */
+export function closeGently(socket: Duplex, env: Env): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) return resolve();
+    const timer = env.schedule(LINGER_MS, () => socket.destroy());
+    socket.once('close', () => {
+      timer[Symbol.dispose]();
+      resolve();
+    });
+    socket.on('error', () => {});
+    socket.end();
+    socket.resume();
+  });
+}
