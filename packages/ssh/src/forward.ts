@@ -1,7 +1,7 @@
 import type { Server, Socket } from 'node:net';
 import { type Admit, type Channel, deadline, type Env, type Link, LinkError, quote, type Target } from '@postern/core';
 import type { OnForwardEvent } from './forward-event.ts';
-import { join } from './join.ts';
+import { cutOff, join } from './join.ts';
 
 /** Longest wait for the link and the far side, ms. */
 export const FORWARD_OPEN_MS = 20_000;
@@ -36,7 +36,7 @@ export function startForward(o: ForwardOptions): Forward {
   const onConnection = (socket: Socket): void => {
     socket.on('error', () => {});
     if (work.size >= FORWARD_SESSIONS) {
-      cut(socket);
+      cutOff(socket);
       o.onEvent?.({
         type: 'forward-denied',
         host: o.link.host,
@@ -69,7 +69,7 @@ async function serve(socket: Socket, o: ForwardOptions, signal: AbortSignal): Pr
   const { host } = o.link;
   const admission = await o.admit?.(socket);
   if (admission !== undefined && admission.type !== 'open') {
-    cut(socket);
+    cutOff(socket);
     const reason = admission.type === 'refused' ? admission.reason : 'a forward has no place for a password';
     o.onEvent?.({ type: 'forward-denied', host, reason });
     return;
@@ -96,7 +96,7 @@ async function open(socket: Socket, o: ForwardOptions, signal: AbortSignal): Pro
   try {
     return await o.link.open(o.to, { signal: AbortSignal.any([limit.signal, gone.signal]) });
   } catch (error) {
-    cut(socket);
+    cutOff(socket);
     if (error instanceof LinkError) {
       const fix = error.fix ?? remedy(error, o.to);
       const told = { type: 'forward-refused', host: o.link.host, target: o.to, error } as const;
@@ -118,23 +118,17 @@ function notInTime(o: ForwardOptions): LinkError {
   });
 }
 
-/** A reset where the socket knows one. */
-function cut(socket: Socket): void {
-  if (socket.remoteAddress === undefined) socket.destroy();
-  else socket.resetAndDestroy();
-}
-
-/** Where forwarding is forbidden, a command over there is not (sshd_config(5) AllowTcpForwarding: "users can always install their own forwarders"). */
+/** Where forwarding is forbidden, a command over there is not (sshd_config(5), AllowTcpForwarding). */
 function remedy(error: LinkError, to: Target): string | undefined {
   if (error.code !== 'channel-refused') return undefined;
+  if (to.type === 'unix') {
+    // OpenSSH 9.2 gives one answer for a socket that is not there and for one it may not forward to.
+    const command = JSON.stringify(`netcat -U ${quote(to.path)}`);
+    return `if the socket is there, AllowStreamLocalForwarding may be off; a command gets there all the same:  to = ${command}`;
+  }
+  // RFC 4254 §5.1: SSH_OPEN_ADMINISTRATIVELY_PROHIBITED.
   const forbidden =
     (error.cause as { reason?: unknown } | undefined)?.reason === 1 || /forbid|prohibited/i.test(error.message);
-  if (!forbidden) return undefined;
-  const command =
-    to.type === 'tcp'
-      ? `netcat ${quote(to.host)} ${to.port}`
-      : to.type === 'unix'
-        ? `netcat -U ${quote(to.path)}`
-        : undefined;
-  return command === undefined ? undefined : `let a command connect instead:  to = ${JSON.stringify(command)}`;
+  if (to.type !== 'tcp' || !forbidden) return undefined;
+  return `let a command connect instead:  to = ${JSON.stringify(`netcat ${quote(to.host)} ${to.port}`)}`;
 }

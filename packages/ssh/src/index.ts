@@ -4,6 +4,9 @@ export type { Connection, Dial, DialOptions, DialProgress } from './connection.t
 export type { Destination } from './destination.ts';
 export { formatAddress, parseDestination } from './destination.ts';
 export type { DialStep, LinkEvent, OnLinkEvent } from './event.ts';
+export type { Forward, ForwardOptions } from './forward.ts';
+export { FORWARD_OPEN_MS, FORWARD_SESSIONS, startForward } from './forward.ts';
+export type { ForwardEvent, OnForwardEvent } from './forward-event.ts';
 export type { AcceptedKey } from './host-key.ts';
 export { fingerprint } from './host-key.ts';
 export type { LinkOptions } from './link.ts';
@@ -11,3 +14,5 @@ export { createLink } from './link.ts';
 export type { ResolveOptions } from './resolve.ts';
 export { resolveHost } from './resolve.ts';
 export type { BackendName, HostOverrides, ResolvedHost } from './resolved-host.ts';
+export type { LocalPlace, RemoteBind, RemoteListener, Reverse, ReverseAbility, ReverseOptions } from './reverse.ts';
+export { canListenRemote, REVERSE_SESSIONS, startReverse } from './reverse.ts';

@@ -1,8 +1,9 @@
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 /**
- * Joins two streams both ways until both have ended: backpressure and half-close are kept, an error or an early close of one destroys the
- * other. Both must allow half-open. Resolves with the error that ended it, if one did; never rejects. Aborting destroys both.
+ * Joins two streams both ways until both have ended: backpressure and half-close are kept, an error or an early close of one cuts the
+ * other off. Both must allow half-open. Resolves with the error that ended it, if one did; never rejects. Aborting destroys both.
  */
 export function join(a: Duplex, b: Duplex, o: { signal: AbortSignal }): Promise<Error | undefined> {
   return new Promise((resolve) => {
@@ -10,15 +11,15 @@ export function join(a: Duplex, b: Duplex, o: { signal: AbortSignal }): Promise<
     let fault: Error | undefined;
     const end = (error: Error): void => {
       fault ??= error;
-      a.destroy();
-      b.destroy();
+      cutOff(a);
+      cutOff(b);
     };
     const onAbort = (): void => end(o.signal.reason instanceof Error ? o.signal.reason : new Error('aborted'));
     const watch = (stream: Duplex, other: Duplex): void => {
       stream.on('error', end);
       stream.once('close', () => {
         if (!stream.readableEnded || !stream.writableFinished) fault ??= stream.errored ?? new Error('closed early');
-        if (fault !== undefined) other.destroy();
+        if (fault !== undefined) cutOff(other);
         open -= 1;
         if (open > 0) return;
         o.signal.removeEventListener('abort', onAbort);
@@ -35,4 +36,10 @@ export function join(a: Duplex, b: Duplex, o: { signal: AbortSignal }): Promise<
     a.pipe(b);
     b.pipe(a);
   });
+}
+
+/** Ends a stream so that nobody takes what it had for all there was: with a reset where it is a TCP socket. */
+export function cutOff(stream: Duplex): void {
+  if (stream instanceof Socket && stream.remoteAddress !== undefined) stream.resetAndDestroy();
+  else stream.destroy();
 }
