@@ -140,6 +140,12 @@ function addQueueCommands(program: Command, run: Run): void {
 }
 
 function addOtherCommands(program: Command, run: Run): void {
+  // Named here for the help alone: `pipe` is run before any of this is loaded.
+  program
+    .command('pipe')
+    .description('standard input and output over the link: HOST imap, HOST smtp, HOST -- ARGV..., HOST WORDS...')
+    .argument('<host>')
+    .argument('[words...]');
   program
     .command('route')
     .description('which route each address takes, and why')

@@ -14,6 +14,7 @@ import {
   type Surroundings,
   spoolDirectory,
 } from '../paths.ts';
+import { lendHandler } from '../pipe/lend.ts';
 import { spoolFailure } from '../queue/offline.ts';
 import { toRoutes } from '../queue/route-of.ts';
 import { controlHandlers } from './control.ts';
@@ -156,7 +157,7 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   };
   const control = await openControlServer(
     controlSocketPath(config.runtimeDir, config.stateDir),
-    controlHandlers(parts),
+    { ...controlHandlers(parts), pipe: lendHandler({ hosts, config, surroundings, env }) },
   );
   const listeners = [...bound.imap.map(({ listener }) => listener), ...bound.smtp];
   for (const listener of listeners) listener.release();

@@ -245,7 +245,7 @@ describe('running a pipe', () => {
       stderr: sink(err),
       env,
       plainEnd: false,
-      say: (line: string) => void said.push(line),
+      say: (line: string, fix?: string) => void said.push(line, ...(fix === undefined ? [] : [fix])),
       signals: (listener: (name: string) => void) => {
         raise = listener;
         return { [Symbol.dispose]() {} };
