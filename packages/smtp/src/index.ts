@@ -1,3 +1,4 @@
 export { type CourierOptions, createCourier } from './courier.ts';
 export { DeliveryError, type DeliveryErrorCode } from './error.ts';
 export type { CourierEvent, OnCourierEvent } from './event.ts';
+export { greetSmtp } from './greet.ts';

@@ -156,6 +156,9 @@ class Session {
         onEvent({ type: 'closing', session, reply: event.reply });
         this.#closing = closedBy(event);
         this.#linger(this.#closing, LINGER_MS);
+        // A netcat whose server has closed stays as long as its input is open.
+        this.#outbox[Symbol.dispose]();
+        this.#stream.end();
         break;
       case 'refused':
         this.#fail(refusedBy(event));

@@ -8,7 +8,7 @@
  *    step too: another transaction is open over there (Exim 4.96 keeps MAIL open after a refused only recipient).
  * 3. A transaction is settled when all its commands are answered; its verdicts come from its own replies alone. What is unanswered when the
  *    session ends is `unsent` before its last byte may have left, and `uncertain` after.
- * 4. After 421 nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
+ * 4. After 421, or a refused RSET, nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
  * 5. In the `bsmtp` dialogue nothing waits for a reply, so the first reply of an unexpected class ends the matching (a server that
  *    refused a recipient reads the message as commands): what follows is uncertain.
  */
@@ -94,7 +94,7 @@ export type ClientEvent =
   | { readonly type: 'refused'; readonly at: AwaitedCommand; readonly reply?: Reply; readonly reason: string }
   /** Transaction `key` is done: a verdict per recipient, in the envelope's order. */
   | { readonly type: 'settled'; readonly key: number; readonly verdicts: readonly Verdict[] }
-  /** 421 was read. */
+  /** 421 was read, or RSET was refused. */
   | { readonly type: 'closing'; readonly reply: Reply }
   /** See the law; `reply` is the one that did not fit. */
   | { readonly type: 'out-of-step'; readonly at: AwaitedCommand | 'nothing'; readonly reply: Reply };
@@ -452,15 +452,14 @@ export function createClient(o: ClientOptions): ClientMachine {
       lastReply = reply;
       const kind = replyClass(reply);
       if (head !== undefined && blind && (EXPECTED[head.command] ?? kind) !== kind) return derail(head, reply);
-      const inSession = head === undefined || head.transaction !== undefined || head.command === 'reset';
       const events: ClientEvent[] = [];
-      if (reply.code === 421 && inSession && closing === undefined) {
+      if (isClosing(head, reply) && closing === undefined) {
         closing = reply;
         events.push({ type: 'closing', reply });
         if (current !== undefined) current.stage = 'done';
         current = undefined;
       }
-      if (head === undefined || (reply.code === 421 && head.command === 'reset')) return events;
+      if (head === undefined || (kind >= 4 && head.command === 'reset')) return events;
       const effect = LAW[head.command][kind];
       return [
         ...events,
@@ -520,6 +519,12 @@ const REFUSALS: Readonly<Partial<Record<AwaitedCommand, string>>> = {
   starttls: 'the server refused STARTTLS',
   auth: 'the server refused the user name or password',
 };
+
+/** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes. */
+function isClosing(head: Awaited | undefined, reply: Reply): boolean {
+  if (head?.command === 'reset') return replyClass(reply) >= 4;
+  return reply.code === 421 && (head === undefined || head.transaction !== undefined);
+}
 
 function chooseDialogue(wanted: Dialogue, extensions: Extensions): Exclude<Dialogue, 'auto' | 'bsmtp'> {
   if (!extensions.pipelining || wanted === 'lockstep') return 'lockstep';

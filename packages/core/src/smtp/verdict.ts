@@ -31,7 +31,7 @@ export interface TransactionReplies {
 export interface SessionEnd {
   /** The last reply, when commands after it went unanswered: see {@link verdicts}. */
   readonly suspect: Reply | undefined;
-  /** A 421 was read. */
+  /** The 421, or the refusal of RSET, with which the server announced the end. */
   readonly closing: Reply | undefined;
 }
 
