@@ -1,1 +1,2 @@
-export {};
+export { TransportError, type TransportErrorCode } from './errors.ts';
+export { type SshSentMessageInfo, type SshTransport, type SshTransportOptions, sshTransport } from './transport.ts';

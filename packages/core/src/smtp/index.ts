@@ -3,6 +3,7 @@ export * from './client.ts';
 export * from './command.ts';
 export * from './dot.ts';
 export * from './extensions.ts';
+export * from './line-ends.ts';
 export * from './path.ts';
 export * from './rcpt-filter.ts';
 export * from './reply.ts';

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { type Channel, deadline, type Env, type Link, LinkError, printable, raceAbort } from '@postern/core';
 import { createImapd, ImapError } from '@postern/imap';
+import { DeliveryError, greetSmtp } from '@postern/smtp';
 import {
   acceptNewHostKey,
   type Connection,
@@ -15,7 +16,6 @@ import { EXIT_STATUS, PosternError } from '../errors.ts';
 import type { Surroundings } from '../paths.ts';
 import { netcatWarnings } from './netcat.ts';
 import type { CheckLayer, HostReport, LayerResult } from './report.ts';
-import { greetSmtp, SmtpFault } from './smtp.ts';
 
 /** Longest wait for any one layer, milliseconds. */
 const LAYER_MS = 20_000;
@@ -203,7 +203,8 @@ function explain(error: unknown, host: string, current: CheckLayer): Explained {
     const layer = error.code === 'no-imapd' ? 'imapd' : 'preauth';
     return { layer, detail, fix: imapFix(error, host), status: EXIT_STATUS.unavailable };
   }
-  if (error instanceof SmtpFault) return { layer: 'smtp', detail, fix: smtpFix(host), status: EXIT_STATUS.unavailable };
+  if (error instanceof DeliveryError)
+    return { layer: 'smtp', detail, fix: smtpFix(host), status: EXIT_STATUS.unavailable };
   if (error instanceof PosternError) return { layer: current, detail, fix: error.fix, status: error.status };
   if (!(error instanceof LinkError)) throw error;
   const layer = (['dns', 'tcp', 'hostkey', 'auth'] as const).find((name) => name === error.layer) ?? current;

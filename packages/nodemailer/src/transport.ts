@@ -1,0 +1,304 @@
+import type { Readable } from 'node:stream';
+import {
+  type Dialogue,
+  deadline,
+  type Env,
+  type ForwardPath,
+  formatTarget,
+  type Link,
+  newEntryId,
+  type Outcome,
+  parseTarget,
+  replyText,
+  systemEnv,
+} from '@postern/core';
+import { createCourier, greetSmtp } from '@postern/smtp';
+import { spoolWriter } from '@postern/spool';
+import { createLink, type ResolveOptions, resolveHost } from '@postern/ssh';
+import type { SentMessageInfo, Transport } from 'nodemailer';
+import { type Body, collect } from './body.ts';
+import { type DsnOptions, type MailEnvelope, toEnvelope } from './envelope.ts';
+import { recipientError, TransportError } from './errors.ts';
+import { type Outcomes, Stock } from './stock.ts';
+
+/** What the recipe has always used. */
+const DEFAULT_SMTP = 'netcat localhost smtp';
+const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
+
+/** Options of {@link sshTransport}. One of `host`, `link` and `queue` says where mail goes. */
+export interface SshTransportOptions {
+  /** An SSH host, resolved as ssh would; its link is made when needed and ended when nothing is left to send. */
+  readonly host?: string;
+  /** How to resolve `host`. */
+  readonly resolve?: ResolveOptions;
+  /** A link that others use too; it is never closed here. */
+  readonly link?: Link;
+  /** A spool directory: messages are kept there for a running or later Postern to deliver; nothing is sent from here. */
+  readonly queue?: string;
+  /** What speaks SMTP over there: a command, `tcp:host:port` or `unix:/path`. Default `netcat localhost smtp`. */
+  readonly smtp?: string;
+  /** Default `auto`. */
+  readonly dialogue?: Dialogue;
+  /** The name for EHLO. Default `[127.0.0.1]`. */
+  readonly helo?: string;
+  /** How long a session may take to open, host down included, milliseconds. Default 30 s. */
+  readonly connectTimeoutMs?: number;
+  readonly env?: Env;
+}
+
+/** What `sendMail` resolves with: at least one recipient was accepted. */
+export interface SshSentMessageInfo extends SentMessageInfo {
+  /** Recipients the far server took responsibility for; with `queue`, all of them. */
+  accepted: string[];
+  /** Recipients it did not take. */
+  rejected: string[];
+  /** Why, per rejected recipient. */
+  rejectedErrors: TransportError[];
+  /** The last reply that accepted a recipient; with `queue`, the entry's id. */
+  response: string;
+}
+
+/** A Nodemailer transport plugin. */
+export interface SshTransport extends Transport<SshSentMessageInfo> {
+  /** Opens a session as far as the server's EHLO, and ends it. Rejects with `LinkError`, `DeliveryError` or {@link TransportError}. */
+  verify(): Promise<true>;
+  /** Refuses what waits, ends the session, and the link when it is this transport's own. */
+  close(): Promise<void>;
+  isIdle(): boolean;
+}
+
+/** The part of Nodemailer's message that a transport reads. */
+interface Mail {
+  readonly data: { readonly dsn?: unknown; readonly signal?: AbortSignal | undefined };
+  readonly message: {
+    getEnvelope(): MailEnvelope;
+    messageId(): string;
+    createReadStream(): Readable;
+  };
+}
+
+/**
+ * A transport for `nodemailer.createTransport`: mail goes through an SSH link to what speaks SMTP on the far side, with a verdict for every
+ * recipient. Messages sent at the same time share one session. Does no I/O before the first message.
+ */
+export function sshTransport(o: SshTransportOptions): SshTransport {
+  const way = o.queue === undefined ? new Sender(o) : new Keeper(o.queue, o.env ?? systemEnv);
+  return {
+    name: 'postern',
+    version: '0.1.0',
+    supportsAbortSignal: true,
+    send(mail, callback) {
+      send(way, mail as unknown as Mail).then(
+        (info) => callback(null, info),
+        (error) => callback(error, undefined as never),
+      );
+    },
+    verify: async () => {
+      await way.verify();
+      return true;
+    },
+    close: () => way.close(),
+    isIdle: () => way.idle,
+  };
+}
+
+/** Where messages go: over a link, or into a spool. */
+interface Way {
+  readonly idle: boolean;
+  send(
+    mail: MailEnvelope,
+    body: Body,
+    o: { dsn: DsnOptions | undefined; signal: AbortSignal | undefined },
+  ): Promise<Result>;
+  verify(): Promise<void>;
+  close(): Promise<void>;
+}
+
+type Result = Pick<SshSentMessageInfo, 'accepted' | 'rejected' | 'rejectedErrors' | 'response'>;
+
+async function send(way: Way, mail: Mail): Promise<SshSentMessageInfo> {
+  const envelope = mail.message.getEnvelope();
+  const { dsn, signal } = mail.data;
+  if (signal?.aborted) throw new TransportError('not sent: aborted', { code: 'aborted', cause: signal.reason });
+  await using body = await collect(mail.message.createReadStream());
+  const result = await way.send(envelope, body, { dsn: dsn as DsnOptions | undefined, signal });
+  return { ...result, envelope: { from: envelope.from, to: [...envelope.to] }, messageId: mail.message.messageId() };
+}
+
+/** Over a link. */
+class Sender implements Way {
+  readonly #o: SshTransportOptions;
+  readonly #env: Env;
+  #own: Promise<Link> | undefined;
+  #stock: Stock | undefined;
+  #closed = false;
+
+  constructor(o: SshTransportOptions) {
+    if (o.host === undefined && o.link === undefined) throw new TypeError('sshTransport needs host, link or queue');
+    this.#o = o;
+    this.#env = o.env ?? systemEnv;
+  }
+
+  get idle(): boolean {
+    return this.#stock?.idle ?? true;
+  }
+
+  async send(
+    mail: MailEnvelope,
+    body: Body,
+    { dsn, signal }: { dsn: DsnOptions | undefined; signal: AbortSignal | undefined },
+  ): Promise<Result> {
+    const envelope = toEnvelope(mail, { facts: body.facts, dsn });
+    const stock = this.#getStock();
+    const entry = {
+      id: newEntryId(this.#env),
+      envelope,
+      size: body.facts.size,
+      unresolved: [],
+      open: () => body.open(),
+    };
+    return resultOf(await stock.send(entry, signal));
+  }
+
+  async verify(): Promise<void> {
+    const target = parseTarget(this.#o.smtp ?? DEFAULT_SMTP);
+    const timeoutMs = this.#o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
+    await greetSmtp(await this.#link(), target, { env: this.#env, timeoutMs });
+    if (this.idle) await this.#letGo();
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#stock?.close();
+    await this.#letGo();
+  }
+
+  #getStock(): Stock {
+    if (this.#closed) throw new TransportError('not sent: the transport was closed', { code: 'aborted' });
+    this.#stock ??= new Stock(async (batch, report) => {
+      try {
+        await this.#courier(await this.#link())(batch, report);
+      } finally {
+        // A script ends when its mail is sent: nothing of ours keeps it alive.
+        await this.#letGo();
+      }
+    }, this.#env);
+    return this.#stock;
+  }
+
+  #courier(link: Link): ReturnType<typeof createCourier> {
+    const { dialogue, helo, smtp } = this.#o;
+    return createCourier({
+      link: this.#patient(link),
+      target: parseTarget(smtp ?? DEFAULT_SMTP),
+      helo: helo ?? '[127.0.0.1]',
+      env: this.#env,
+      ...(dialogue === undefined ? {} : { dialogue }),
+    });
+  }
+
+  /** The link, but a script does not wait for a host that stays down. */
+  #patient(link: Link): Link {
+    const ms = this.#o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
+    const env = this.#env;
+    return {
+      host: link.host,
+      get state() {
+        return link.state;
+      },
+      wake: (why) => link.wake(why),
+      watch: (listener) => link.watch(listener),
+      close: () => link.close(),
+      async open(target, { signal }) {
+        const reason = (): Error =>
+          link.state.type === 'down'
+            ? link.state.error
+            : new TransportError(`no session with ${formatTarget(target)} on ${link.host} in ${ms} ms`, {
+                code: 'timeout',
+              });
+        using limit = deadline(env, ms, { parent: signal, reason });
+        return await link.open(target, { signal: limit.signal });
+      },
+    };
+  }
+
+  #link(): Promise<Link> {
+    if (this.#o.link !== undefined) return Promise.resolve(this.#o.link);
+    this.#own ??= resolveHost(this.#o.host ?? '', this.#o.resolve).then((host) => createLink(host, { env: this.#env }));
+    return this.#own;
+  }
+
+  async #letGo(): Promise<void> {
+    const own = this.#own;
+    this.#own = undefined;
+    await own?.then((link) => link.close()).catch(() => {});
+  }
+}
+
+function resultOf(outcomes: Outcomes): Result {
+  const accepted: string[] = [];
+  const rejectedErrors: TransportError[] = [];
+  let response = '';
+  for (const [to, outcome] of outcomes) {
+    const error = recipientError(to, outcome);
+    if (error !== undefined) rejectedErrors.push(error);
+    else {
+      accepted.push(to);
+      response = replyOf(outcome);
+    }
+  }
+  const [first] = rejectedErrors;
+  if (first !== undefined && accepted.length === 0) {
+    const temporary = rejectedErrors.find((error) => !error.permanent);
+    throw new TransportError(`no recipient was accepted: ${first.message}`, {
+      code: (temporary ?? first).code,
+      responseCode: first.responseCode,
+      rejectedErrors,
+    });
+  }
+  return { accepted, rejected: rejectedErrors.map((error) => error.recipient ?? ''), rejectedErrors, response };
+}
+
+function replyOf(outcome: Outcome): string {
+  return outcome.type === 'delivered' ? replyText(outcome.reply) : '';
+}
+
+/** Into a spool. */
+class Keeper implements Way {
+  readonly idle = true;
+  readonly #dir: string;
+  readonly #env: Env;
+  #writer: ReturnType<typeof spoolWriter> | undefined;
+
+  constructor(dir: string, env: Env) {
+    this.#dir = dir;
+    this.#env = env;
+  }
+
+  async send(
+    mail: MailEnvelope,
+    body: Body,
+    { dsn, signal }: { dsn: DsnOptions | undefined; signal: AbortSignal | undefined },
+  ): Promise<Result> {
+    const envelope = toEnvelope(mail, { facts: body.facts, dsn });
+    const writer = await this.#open();
+    const id = await writer.accept(envelope, body.open(), signal === undefined ? {} : { signal });
+    const accepted: ForwardPath[] = envelope.recipients.map(({ to }) => to);
+    return { accepted, rejected: [], rejectedErrors: [], response: `queued as ${id}` };
+  }
+
+  async verify(): Promise<void> {
+    await this.#open();
+  }
+
+  async close(): Promise<void> {
+    const writer = this.#writer;
+    this.#writer = undefined;
+    await (await writer)?.close();
+  }
+
+  #open(): ReturnType<typeof spoolWriter> {
+    this.#writer ??= spoolWriter({ dir: this.#dir, env: this.#env });
+    return this.#writer;
+  }
+}
