@@ -155,10 +155,10 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     },
     startedAt: env.wallNow(),
   };
-  const control = await openControlServer(
-    controlSocketPath(config.runtimeDir, config.stateDir),
-    { ...controlHandlers(parts), pipe: lendHandler({ hosts, config, surroundings, env }) },
-  );
+  const control = await openControlServer(controlSocketPath(config.runtimeDir, config.stateDir), {
+    ...controlHandlers(parts),
+    pipe: lendHandler({ hosts, config, surroundings, env }),
+  });
   const listeners = [...bound.imap.map(({ listener }) => listener), ...bound.smtp];
   for (const listener of listeners) listener.release();
   const end = (): Promise<void> => drain(parts, listeners, control);
