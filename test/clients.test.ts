@@ -39,7 +39,11 @@ async function client(name: string, args: readonly string[], o: { input?: string
     POSTERN_SMTP: daemon.smtp[0],
   };
   if (o.tty !== true)
-    return run(tool.command, [...tool.args, ...args], { env, cwd: home, ...(o.input === undefined ? {} : { input: o.input }) });
+    return run(tool.command, [...tool.args, ...args], {
+      env,
+      cwd: home,
+      ...(o.input === undefined ? {} : { input: o.input }),
+    });
   // script(1) gives it a terminal.
   const line = [tool.command, ...tool.args, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
   return run('script', ['-qec', line, '/dev/null'], { env: { ...env, COLUMNS: '120', LINES: '40' }, cwd: home });
@@ -62,11 +66,14 @@ User reader
 Pass same-user
 SSLType None
 AuthMechs PLAIN
+
 IMAPStore far
 Account gate
+
 MaildirStore near
 Path ${home}/mail/
 Inbox ${home}/mail/INBOX
+
 Channel all
 Far :far:
 Near :near:
@@ -80,7 +87,9 @@ SyncState *
     const pulled: string[] = [];
     for (const dir of ['cur', 'new']) {
       for (const name of await readdir(join(home, 'mail/INBOX', dir))) {
-        pulled.push((await readFile(join(home, 'mail/INBOX', dir, name))).toString('latin1'));
+        const text = (await readFile(join(home, 'mail/INBOX', dir, name))).toString('latin1');
+        // isync 1.4 marks what it stores with a header line of its own.
+        pulled.push(text.replace(/^X-TUID: \S+\n/m, ''));
       }
     }
     expect(pulled.sort()).toEqual(messages.map((message) => lf(message.bytes)).sort());
@@ -104,7 +113,7 @@ SyncState *
       },
     );
     expect(ran.code, ran.stdout).toBe(0);
-    expect(ran.stdout).toContain(`(${COUNT - 1})`);
+    expect(ran.stdout).toContain(`Msgs:${COUNT}`);
     expect((await readFile(join(home, 'read'))).toString('latin1')).toBe(lf(newest?.bytes ?? Buffer.alloc(0)));
   });
 });
