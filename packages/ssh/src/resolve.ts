@@ -53,7 +53,7 @@ async function resolveChain(
 ): Promise<ResolvedHost[]> {
   if (depth > MAX_HOPS) throw configError(`${name}: more than ${MAX_HOPS} jump hosts; does ProxyJump run in a circle?`);
   const { host, proxyJump } = await resolveOne(name, destination, o);
-  const jumps = (o.overrides?.jump ?? proxyJump).filter((hop) => hop !== name);
+  const jumps = o.overrides?.jump ?? proxyJump;
   if (jumps.length === 0) return [host];
   const hops: ResolvedHost[] = [];
   for (const [index, hop] of jumps.entries()) {
@@ -75,7 +75,13 @@ async function resolveOne(
   const home = o.home ?? environment.HOME ?? homedir();
   const passwd = userInfo();
   const sshConfig = o.sshConfig ?? (home === passwd.homedir ? undefined : configOf(home));
-  const settings = await askSsh(destination, { sshConfig, sshArgs: o.sshArgs ?? [], environment, signal: o.signal });
+  const settings = await askSsh(destination, {
+    sshConfig,
+    sshArgs: o.sshArgs ?? [],
+    ownJump: o.overrides?.jump === undefined,
+    environment,
+    signal: o.signal,
+  });
   const user = destination.user ?? setting(settings, 'user') ?? passwd.username;
   const hostname = setting(settings, 'hostname') ?? destination.hostname;
   const port = destination.port ?? Number(setting(settings, 'port') ?? 22);
@@ -148,9 +154,10 @@ function knownHostsFiles(settings: SshSettings, whose: 'user' | 'global'): reado
   return settings.size === 0 ? DEFAULT_KNOWN_HOSTS[whose] : fileList(settings, `${whose}knownhostsfile`);
 }
 
-/** ssh expands `~` from passwd; with another `$HOME` its own default files follow that. */
+/** `ssh -G` prints some paths with `~` expanded from passwd; `~` means `$HOME` here. */
 function rehome(path: string, passwdHome: string, home: string): string {
-  return path.startsWith(`${passwdHome}/.ssh/`) ? home + path.slice(passwdHome.length) : path;
+  if (path.startsWith(`${home}/`) || !path.startsWith(`${passwdHome}/`)) return path;
+  return home + path.slice(passwdHome.length);
 }
 
 function agentSocket(
@@ -176,6 +183,7 @@ function askSsh(
   o: {
     sshConfig: string | undefined;
     sshArgs: readonly string[];
+    ownJump: boolean;
     environment: Readonly<NodeJS.ProcessEnv>;
     signal: AbortSignal | undefined;
   },
@@ -183,6 +191,8 @@ function askSsh(
   const argv = [
     '-G',
     ...(o.sshConfig === undefined ? [] : ['-F', o.sshConfig]),
+    // A ProxyJump that is not used must not be judged either: ssh refuses one that names the host itself.
+    ...(o.ownJump ? [] : ['-o', 'ProxyJump=none']),
     ...(destination.user === undefined ? [] : ['-l', destination.user]),
     ...(destination.port === undefined ? [] : ['-p', String(destination.port)]),
     ...o.sshArgs,
