@@ -21,6 +21,7 @@ const TOOLS: Record<string, ProgramSpec> = {
   cvs: tool('cvs'),
   socat: tool('socat'),
   dma: tool('dma'),
+  postconf: { names: ['postconf'], package: 'postfix', libraryDirs: ['usr/lib/postfix'] },
 };
 
 function tool(command: string, name = command): ProgramSpec {
