@@ -9,6 +9,8 @@ export interface Authenticator {
   readonly handler: ssh2.AuthHandlerMiddleware;
   /** True once the server was offered anything. */
   readonly started: boolean;
+  /** Notes what the server would accept. */
+  accepts(methods: readonly string[]): void;
   /** Notes why a key that the server wanted could not sign. */
   note(text: string): void;
   /** The failure, after the server refused everything or hung up over it. */
@@ -26,9 +28,11 @@ export function authenticator(host: ResolvedHost, identities: Identities): Authe
     get started() {
       return started;
     },
+    accepts(methods) {
+      accepts = methods;
+    },
     note: (text) => void notes.push(text),
-    handler(methodsLeft, _partial, next) {
-      if (methodsLeft !== null) accepts = methodsLeft;
+    handler(_methodsLeft, _partial, next) {
       const usable = accepts === undefined || accepts.includes('publickey');
       const identity = usable ? queue.shift() : undefined;
       if (identity === undefined && (started || identities.offered.length > 0)) return next(false as never);

@@ -11,6 +11,9 @@ interface Internals {
     /** Sends `keepalive@openssh.com` with a reply wanted (`lib/protocol/Protocol.js`). */
     ping(): void;
     rekey(): void;
+    readonly _handlers: {
+      USERAUTH_FAILURE(protocol: unknown, methods: readonly string[], partial: boolean): void;
+    };
     /** Throws for a name not in RFC 4254 §6.10. */
     signal(channel: number, name: string): void;
   };
@@ -39,4 +42,14 @@ export function sawOnlyEof(channel: ClientChannel): boolean {
 export function sendSignal(channel: ClientChannel, name: string): void {
   const { outgoing, _client } = channel as unknown as ChannelInternals;
   if (outgoing.state === 'open' || outgoing.state === 'eof') _client._protocol.signal(outgoing.id, name);
+}
+
+/** Hears which methods the server would accept at each refusal: for keys of an agent ssh2 keeps them to itself. After `connect()`. */
+export function onAuthRefusal(client: Client, heard: (methods: readonly string[]) => void): void {
+  const { _handlers } = (client as unknown as Internals)._protocol;
+  const { USERAUTH_FAILURE } = _handlers;
+  _handlers.USERAUTH_FAILURE = (protocol, methods, partial) => {
+    heard(methods);
+    USERAUTH_FAILURE(protocol, methods, partial);
+  };
 }

@@ -17,6 +17,7 @@ import type { ResolvedHost } from '../resolved-host.ts';
 import { connectTcp, runProxyCommand } from '../socket.ts';
 import { ALGORITHMS } from './algorithms.ts';
 import { Ssh2Connection } from './ssh2-connection.ts';
+import { onAuthRefusal } from './ssh2-internals.ts';
 
 /** Dials with ssh2, hop after hop; each hop has its own keys, host key check and keepalive. */
 export const dialSsh2: Dial = async (host, o) => {
@@ -179,6 +180,7 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
     },
     authHandler: auth.handler,
   } as ssh2.ConnectConfig);
+  onAuthRefusal(client, auth.accepts);
   for (const text of o.identities.notices) o.progress({ type: 'notice', text });
   failed.catch(() => {});
   return Promise.race([ready, failed]).finally(async () => {

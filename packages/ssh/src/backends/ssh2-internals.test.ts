@@ -1,0 +1,23 @@
+import { createRequire } from 'node:module';
+import ssh2 from 'ssh2';
+import { expect, test } from 'vitest';
+
+const require = createRequire(import.meta.url);
+
+test('ssh2 is exactly the version whose insides are known', () => {
+  expect(require('ssh2/package.json').version).toBe('1.17.0');
+  expect(require('../../package.json').dependencies.ssh2).toBe('1.17.0');
+});
+
+test('the protocol has what is called on it', () => {
+  const Protocol = require('ssh2/lib/protocol/Protocol.js');
+  for (const name of ['ping', 'rekey', 'signal', 'session', 'channelWindowAdjust']) {
+    expect(Protocol.prototype[name], name).toBeTypeOf('function');
+  }
+  expect(ssh2.Client).toBe(require('ssh2/lib/client.js'));
+});
+
+test('the window is what is assumed of it', () => {
+  const channel = require('ssh2/lib/Channel.js');
+  expect([channel.MAX_WINDOW, channel.WINDOW_THRESHOLD, channel.PACKET_SIZE]).toEqual([2 << 20, 1 << 20, 32 << 10]);
+});
