@@ -9,6 +9,7 @@ export const CANDIDATES: readonly string[] = [
   '/usr/local/libexec/dovecot/imap',
   '/opt/homebrew/libexec/dovecot/imap',
   'doveadm exec imap',
+  'imap4d --inetd --preauth',
 ];
 
 const MARK = 'postern-imapd';

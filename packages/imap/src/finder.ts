@@ -1,9 +1,12 @@
 /** Opens sessions with the command given, or with the first candidate that greets with PREAUTH. */
-import { type Env, type Link, parseTarget, type Target } from '@postern/core';
+import { type Env, type Link, parseTarget, printable, type Target } from '@postern/core';
 import { CANDIDATES, probeCommand, probedIndex, withoutMark } from './candidates.ts';
 import { ImapError } from './errors.ts';
 import type { OnImapEvent } from './event.ts';
 import { GreetingError, type OpenOptions, openSession, type Session } from './session.ts';
+
+/** How much of a command a message shows, characters. */
+const MAX_LABEL = 60;
 
 /** Opens one more session each time it is called. Remembers what was found; rejects as `openSession` does. */
 export type OpenNext = (signal: AbortSignal) => Promise<Session>;
@@ -43,7 +46,8 @@ function provingOpener(o: OpenerOptions): Attempt {
 
 function given(attempt: Attempt, command: string): OpenNext {
   const target = parseTarget(command);
-  return (signal) => attempt(target, () => `"${command}"`, signal);
+  const label = `"${printable(command, MAX_LABEL)}"`;
+  return (signal) => attempt(target, () => label, signal);
 }
 
 function searching(o: OpenerOptions, attempt: Attempt): OpenNext {

@@ -106,7 +106,10 @@ function capabilities(gate: { readonly needsTls: boolean }): string {
 
 /** Makes any text fit for a response: printable ASCII on one line (RFC 3501 §9 `text`), at most `limit` characters. */
 export function responseText(text: string, limit = 400): string {
-  const plain = text.replace(/\s+/g, ' ').replace(/[^\x20-\x7e]/g, '?');
+  const plain = text
+    .replace(/\s+/g, ' ')
+    .replaceAll('…', '...')
+    .replace(/[^\x20-\x7e]/g, '?');
   return (plain.length > limit ? `${plain.slice(0, limit)}...` : plain).trim() || '-';
 }
 
