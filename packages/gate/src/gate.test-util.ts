@@ -5,7 +5,8 @@ import type { Gate, ProgramOptions } from './index.ts';
 
 /** Cached programs only, whatever this machine has installed: as on a fresh one. */
 export function cachedPrograms(): ProgramOptions {
-  const base = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
+  const own = process.getuid?.() === 0 ? '/var/cache' : join(homedir(), '.cache');
+  const base = process.env.XDG_CACHE_HOME ?? own;
   return { cacheDir: join(base, 'postern', 'debs'), prefer: 'cache' };
 }
 

@@ -5,6 +5,8 @@ import type { Daemon } from './run.ts';
 
 const LOOPBACK = '127.0.0.1';
 const RETRY_MS = 20;
+/** A server that has not greeted by then never will. */
+const START_LIMIT_MS = 60_000;
 /** A free port may be taken by another between the look and the bind: how often a server is started anew for that. */
 const PORT_TRIES = 5;
 
@@ -32,13 +34,18 @@ export async function onFreePort<T>(
   throw new GateError('start_failed', port === undefined ? 'no free port on 127.0.0.1' : `port ${port} is in use`);
 }
 
-/** Resolves true when the port has sent a first line, false when the server ended before. */
+/**
+ * Resolves true when the port has sent a first line; false when the server ended before, or sent none in a minute and was
+ * killed for it. Rejects with the signal's reason.
+ */
 export async function waitForGreeting(
   port: number,
   o: { daemon: Daemon; env: Env; signal: AbortSignal },
 ): Promise<boolean> {
+  const until = o.env.monotonicNow() + START_LIMIT_MS;
   while (o.daemon.running) {
     if (await greets(port)) return o.daemon.running;
+    if (o.env.monotonicNow() > until) o.daemon.kill('SIGKILL');
     await sleep(o.env, RETRY_MS, o.signal);
   }
   return false;
@@ -51,6 +58,7 @@ function greets(port: number): Promise<boolean> {
       socket.destroy();
       resolve(greeted);
     };
+    socket.setTimeout(START_LIMIT_MS, () => end(false));
     socket.once('data', () => end(true));
     socket.once('error', () => end(false));
     socket.once('close', () => end(false));

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { chmod, copyFile, cp, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { Program } from './programs.ts';
@@ -9,8 +10,10 @@ import type { Program } from './programs.ts';
 export async function reachableProgram(program: Program, dir: string): Promise<Program> {
   if (process.getuid?.() !== 0 || program.root === '/' || (await openToAll(program.root))) return program;
   const root = join(dir, basename(program.root));
-  await cp(program.root, root, { recursive: true, verbatimSymlinks: true, force: false });
-  await openUp(root);
+  if (!existsSync(root)) {
+    await cp(program.root, root, { recursive: true, verbatimSymlinks: true });
+    await openUp(root);
+  }
   const moved = (text: string): string => text.replaceAll(program.root, root);
   const env = Object.fromEntries(Object.entries(program.env).map(([name, value]) => [name, moved(value)]));
   return { command: moved(program.command), env, root };

@@ -2,14 +2,15 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { ProgramOptions } from '@postern/gate';
 
-/**
- * Where tests keep fetched programs: the same cache that `postern demo` uses. `POSTERN_RIG=cache` makes them ignore what is
- * installed, as a fresh machine would.
- */
+/** Root's own home is closed to the account a gate runs as, so that each gate would have to copy its programs. */
+function cacheHome(): string {
+  return process.env.XDG_CACHE_HOME ?? (process.getuid?.() === 0 ? '/var/cache' : join(homedir(), '.cache'));
+}
+
+/** Where tests keep fetched programs. `POSTERN_RIG=cache` makes them ignore what is installed, as a fresh machine would. */
 export function rigPrograms(): ProgramOptions {
-  const base = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache');
   return {
-    cacheDir: join(base, 'postern', 'debs'),
+    cacheDir: join(cacheHome(), 'postern', 'debs'),
     path: process.env.PATH ?? '',
     prefer: process.env.POSTERN_RIG === 'cache' ? 'cache' : 'system',
   };

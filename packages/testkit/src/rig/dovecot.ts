@@ -1,3 +1,4 @@
+import { chmod, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
 import {
@@ -35,14 +36,19 @@ export async function startDovecot(
 ): Promise<LoginServer> {
   const { context } = gate;
   const found = await findProgram(
-    { names: ['dovecot'], package: 'dovecot-core+dovecot-imapd', libraryDirs: ['usr/lib/dovecot'] },
+    {
+      names: ['dovecot'],
+      package: 'dovecot-core+dovecot-imapd',
+      libraryDirs: ['usr/lib/dovecot', 'usr/lib/dovecot/modules/old-stats'],
+    },
     { ...rigPrograms(), ...o },
   );
-  const program = await reachableProgram(found, context.dir);
+  const unpacked = await reachableProgram(found, context.dir);
   const dir = join(context.dir, 'dovecot');
   for (const path of [dir, join(dir, 'run'), join(dir, 'state')]) {
     await makeOwned(context.account, path);
   }
+  const program = unpacked.root === '/' ? unpacked : await withMovedModules(gate, unpacked, dir);
   const password = o.password ?? 'open-sesame';
   const names = await realNames(context.account);
   const config = join(dir, 'dovecot.conf');
@@ -97,6 +103,29 @@ async function realNames(account: { uid: number; gid: number }): Promise<{ user:
   );
   if (!user || !group) throw new Error(`dovecot needs an account with a name; uid ${account.uid} has none`);
   return { user, group };
+}
+
+/** Compiled into Dovecot; `imap-login` looks there and nowhere else. */
+const MODULES = '/usr/lib/dovecot/modules';
+
+/**
+ * Makes an unpacked Dovecot find its modules: a copy of the one library that names their place, with another path of at most
+ * the same length written over it.
+ */
+async function withMovedModules(gate: Gate, program: Program, dir: string): Promise<Program> {
+  const place = join(gate.dir, 'modules');
+  if (place.length > MODULES.length) throw new Error(`the path of ${gate.dir} is too long for dovecot`);
+  await symlink(join(program.root, MODULES), place);
+  const lib = join(dir, 'lib');
+  await makeOwned(gate.account, lib);
+  const name = 'libdovecot.so.0';
+  const library = await readFile(join(program.root, 'usr/lib/dovecot', name));
+  const at = library.indexOf(`${MODULES}\0`);
+  if (at === -1) throw new Error(`${name} does not name ${MODULES}`);
+  library.fill(0, at, at + MODULES.length).write(place, at);
+  await writeFile(join(lib, name), library, { mode: 0o755 });
+  await chmod(join(lib, name), 0o755);
+  return { ...program, env: { ...program.env, LD_LIBRARY_PATH: `${lib}:${program.env.LD_LIBRARY_PATH}` } };
 }
 
 /** The master would run `doveconf` from its built-in path; from a cache we run it first, and it becomes the master. */
