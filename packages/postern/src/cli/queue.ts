@@ -1,5 +1,6 @@
 import { printable, systemEnv } from '@postern/core';
 import type { Config } from '../config/load.ts';
+import { routesOf } from '../config/plan.ts';
 import { PosternError } from '../errors.ts';
 import { changeEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { withSpool } from '../queue/offline.ts';
@@ -19,7 +20,7 @@ export function queueRows(config: Config): Promise<QueueRow[]> {
     async () => (await askDaemon(config, 'queue.list')) as QueueRow[],
     () =>
       withSpool(config, [], (spool) => {
-        const o = { routeOf: routeFinder(toRoutes(config.routes)), now: systemEnv.wallNow() };
+        const o = { routeOf: routeFinder(toRoutes(routesOf(config))), now: systemEnv.wallNow() };
         return [...spool.entries()].map((state) => toRow(state, o));
       }),
   );

@@ -109,6 +109,13 @@ function planImap(config: Config, hosts: readonly string[], o: Parameters<typeof
   return o.imap === undefined || first === undefined ? plans : [{ ...first, listen: [o.imap] }, ...rest];
 }
 
+/** The routes as far as the file alone tells; none where that depends on the command line of `up`. */
+export function routesOf(config: Config): readonly RouteValues[] {
+  const [host, ...others] = knownHosts(config, []);
+  const implied = config.routes.length === 0 && host !== undefined && others.length === 0;
+  return implied ? [{ match: ['*'], host }] : config.routes;
+}
+
 function planRoutes(config: Config, hosts: readonly string[], named: readonly string[]): readonly RouteValues[] {
   if (config.routes.length > 0) return config.routes;
   const host = named[0] ?? (hosts.length === 1 ? hosts[0] : undefined);

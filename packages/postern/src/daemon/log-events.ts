@@ -91,11 +91,10 @@ export function logImapEvent(log: Logger, event: ImapEvent): void {
 /** Spool news as log lines; what needs a person is an error. */
 export function logSpoolEvent(log: Logger, event: SpoolEvent): void {
   switch (event.type) {
-    case 'opened':
-      return void log.info(
-        { entries: event.entries },
-        `spool: ${event.entries} entries, read in ${Math.round(event.milliseconds)} ms`,
-      );
+    case 'opened': {
+      const text = `spool: ${event.entries} entries, read in ${Math.round(event.milliseconds)} ms`;
+      return void log[event.entries === 0 ? 'debug' : 'info']({ entries: event.entries }, text);
+    }
     case 'taken-over':
       return void log.info({ pid: event.pid }, `spool: taken over from process ${event.pid}, which has died`);
     case 'swept':

@@ -47,7 +47,7 @@ export interface Now {
 
 /** An entry as the queue shows it. */
 export function toRow(state: EntryState, o: Now): QueueRow {
-  const due = o.active === undefined ? Math.max(state.due, o.now) : o.next;
+  const due = o.active === undefined ? state.due : o.next;
   const waits = state.attempts > 0 || state.due > o.now;
   return {
     id: state.id,
