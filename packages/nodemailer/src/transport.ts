@@ -163,7 +163,9 @@ class Sender implements Way {
   async verify(): Promise<void> {
     const target = parseTarget(this.#o.smtp ?? DEFAULT_SMTP);
     const timeoutMs = this.#o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
-    await greetSmtp(await this.#link(), target, { env: this.#env, timeoutMs });
+    const link = this.#patient(await this.#link());
+    // Twice: opening the session has that long, and so has the server.
+    await greetSmtp(link, target, { env: this.#env, timeoutMs: 2 * timeoutMs });
     if (this.idle) await this.#letGo();
   }
 
