@@ -224,7 +224,8 @@ function makeHandlers(
         return refuse(session, { code: 553, text: '5.6.7 This address needs SMTPUTF8' }, callback);
       }
       guest.transaction = { from: path as ReversePath, parameters, smtputf8, recipients: new Map() };
-      callback();
+      // smtp-server 3.21.6 forgets the next message when all of MAIL, RCPT and DATA behind a pipelined message are answered in one turn.
+      setImmediate(callback);
     },
     onRcptTo(address, session, callback) {
       const { path, parameters, refusal } = address as PathCommand;
