@@ -81,7 +81,7 @@ describe.each([
     };
     const first = await new Promise<number>((resolve) => {
       let sum = 0;
-      child.stderr.on('data', (chunk: Buffer) => {
+      child.stderr?.on('data', (chunk: Buffer) => {
         sum += chunk.length;
         if (sum === 3_000_000) resolve(sum);
       });
