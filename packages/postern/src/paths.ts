@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { quote } from '@postern/core';
@@ -55,6 +55,32 @@ export function spoolDirectory(stateDir: string): string {
 /** The Maildir for bounces that cannot go where they should. */
 export function bouncesDirectory(stateDir: string): string {
   return join(stateDir, 'bounces');
+}
+
+/**
+ * Where the daemon of `stateDir` listens, as a client finds it: the daemon's own pointer in the state directory, so that a client with
+ * another environment (cron, a sendmail wrapper) finds it too; else where it would be with this one's.
+ */
+export function locateControlSocket(runtime: string, stateDir: string): string {
+  try {
+    return readlinkSync(controlPointer(stateDir));
+  } catch {
+    return controlSocketPath(runtime, stateDir);
+  }
+}
+
+/** The symbolic link in the state directory that points to the control socket. */
+export function controlPointer(stateDir: string): string {
+  return join(stateDir, 'control.sock');
+}
+
+/** Points {@link controlPointer} to the socket of a daemon that has just begun to listen. */
+export function pointToControlSocket(stateDir: string, path: string): void {
+  const pointer = controlPointer(stateDir);
+  const fresh = `${pointer}.${process.pid}`;
+  rmSync(fresh, { force: true });
+  symlinkSync(path, fresh);
+  renameSync(fresh, pointer);
 }
 
 /** The control socket of the daemon that owns `stateDir`; its name differs from one state directory to another. */

@@ -1,6 +1,6 @@
 import { type Config, loadConfig } from '../config/load.ts';
 import { callControl } from '../control/client.ts';
-import { controlSocketPath, type Surroundings } from '../paths.ts';
+import { locateControlSocket, type Surroundings } from '../paths.ts';
 
 /** Where output goes. */
 export interface Output {
@@ -34,7 +34,7 @@ export function configOf(context: Context): Config {
 
 /** Asks the daemon that owns the configured state directory. Throws as `callControl`. */
 export function askDaemon(config: Config, method: string, params: Record<string, unknown> = {}): Promise<unknown> {
-  return callControl(controlSocketPath(config.runtimeDir, config.stateDir), method, params);
+  return callControl(locateControlSocket(config.runtimeDir, config.stateDir), method, params);
 }
 
 /** Writes a result: one JSON value on a line with `--json`, else the lines of `human`. */

@@ -1,8 +1,8 @@
-import { systemEnv } from '@postern/core';
+import { printable, systemEnv } from '@postern/core';
 import { planUp } from '../config/plan.ts';
 import { LISTEN_ACCEPTED, type ListenAddress, parseListen } from '../config/units.ts';
 import { startDaemon } from '../daemon/daemon.ts';
-import { createLogger } from '../daemon/log.ts';
+import { createLogger, type Logger } from '../daemon/log.ts';
 import { notifyServiceManager } from '../daemon/notify.ts';
 import { PosternError } from '../errors.ts';
 import { type Context, configOf } from './context.ts';
@@ -31,6 +31,7 @@ export async function up(
     write: output.err,
   });
   const signals = listenForSignals();
+  surviveFaults(log);
   const daemon = await startDaemon({ config, plan, surroundings, env: systemEnv, log });
   const { imap, smtp } = daemon;
   output.out(options.json ? `${JSON.stringify({ event: 'ready', imap, smtp })}\n` : `${readyLine(imap, smtp)}\n`);
@@ -45,6 +46,20 @@ export async function up(
 function readyLine(imap: readonly string[], smtp: readonly string[]): string {
   const parts = [...imap.map((address) => `imap=${address}`), ...smtp.map((address) => `smtp=${address}`)];
   return ['ready', ...parts].join(' ');
+}
+
+/** A fault nobody foresaw ends what it hit, not the mail of everyone: it is told, with its stack, and Postern goes on. */
+function surviveFaults(log: Logger): void {
+  const tell = (error: unknown): void => {
+    const stack = error instanceof Error ? error.stack : undefined;
+    log.error(
+      { stack },
+      `a fault of Postern itself: ${printable(error instanceof Error ? error.message : String(error))}`,
+    );
+  };
+  process.on('uncaughtException', tell).on('unhandledRejection', tell);
+  // Whoever closed our stderr does without a log.
+  process.stderr.on('error', () => {});
 }
 
 /** SIGTERM and SIGINT: the first resolves, the second aborts. */

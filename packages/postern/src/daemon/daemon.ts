@@ -11,12 +11,14 @@ import {
   controlSocketPath,
   makeSocketDirectory,
   makeStateDirectory,
+  pointToControlSocket,
   type Surroundings,
   spoolDirectory,
 } from '../paths.ts';
 import { lendHandler } from '../pipe/lend.ts';
 import { spoolFailure } from '../queue/offline.ts';
 import { toRoutes } from '../queue/route-of.ts';
+import { activatedSockets, imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
 import { controlHandlers } from './control.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
@@ -155,10 +157,12 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     },
     startedAt: env.wallNow(),
   };
-  const control = await openControlServer(controlSocketPath(config.runtimeDir, config.stateDir), {
+  const controlPath = controlSocketPath(config.runtimeDir, config.stateDir);
+  const control = await openControlServer(controlPath, {
     ...controlHandlers(parts),
     pipe: lendHandler({ hosts, config, surroundings, env }),
   });
+  pointToControlSocket(config.stateDir, controlPath);
   const listeners = [...bound.imap.map(({ listener }) => listener), ...bound.smtp];
   for (const listener of listeners) listener.release();
   const end = (): Promise<void> => drain(parts, listeners, control);
@@ -171,17 +175,22 @@ interface Bound {
 }
 
 async function bindAll({ plan, config, surroundings }: DaemonOptions, undo: Undo): Promise<Bound> {
-  const bind = async (address: Parameters<typeof bindListener>[0]): Promise<BoundListener> => {
-    const listener = await bindListener(address, { uid: surroundings.uid, runtimeDir: config.runtimeDir });
+  const activated = activatedSockets(surroundings.env, process.pid);
+  const bind = async (address: Parameters<typeof bindListener>[0], fd: number | undefined): Promise<BoundListener> => {
+    const listener = await bindListener(address, { uid: surroundings.uid, runtimeDir: config.runtimeDir, fd });
     undo.push(() => listener.server.close());
     return listener;
   };
   const imap: { listener: BoundListener; plan: ImapPlan }[] = [];
-  for (const endpoint of plan.imap) {
-    for (const address of endpoint.listen) imap.push({ listener: await bind(address), plan: endpoint });
+  for (const [index, endpoint] of plan.imap.entries()) {
+    for (const [at, address] of endpoint.listen.entries()) {
+      imap.push({ listener: await bind(address, activated(imapSocketName(index), at)), plan: endpoint });
+    }
   }
   const smtp: BoundListener[] = [];
-  for (const address of plan.smtp?.listen ?? []) smtp.push(await bind(address));
+  for (const [at, address] of (plan.smtp?.listen ?? []).entries()) {
+    smtp.push(await bind(address, activated(SMTP_SOCKET_NAME, at)));
+  }
   return { imap, smtp };
 }
 

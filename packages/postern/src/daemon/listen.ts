@@ -19,12 +19,12 @@ export interface BoundListener {
 const HELD_MAX = 512;
 
 /**
- * Binds a listener, so that an occupied address is known before anything is started. Throws {@link PosternError}: `unavailable` for an address
+ * Binds a listener, or takes over the bound socket `fd`, so that an occupied address is known before anything is started. Throws {@link PosternError}: `unavailable` for an address
  * that cannot be had, `config` for a Unix socket in a directory open to others.
  */
 export async function bindListener(
   address: ListenAddress,
-  o: { uid: number; runtimeDir: string },
+  o: { uid: number; runtimeDir: string; fd?: number | undefined },
 ): Promise<BoundListener> {
   const server = createServer({ allowHalfOpen: true });
   const held: Socket[] = [];
@@ -33,7 +33,9 @@ export async function bindListener(
     else held.push(socket);
   };
   server.on('connection', hold);
-  if (address.type === 'unix') {
+  if (o.fd !== undefined) {
+    await listenInherited(server, o.fd, address);
+  } else if (address.type === 'unix') {
     const directory = dirname(address.path);
     makeSocketDirectory(directory, o.uid, directory === o.runtimeDir);
     await listenUnix(server, address.path);
@@ -49,6 +51,17 @@ export async function bindListener(
       for (const socket of held.splice(0)) server.emit('connection', socket);
     },
   };
+}
+
+/** On a socket that systemd has bound (sd_listen_fds(3)); its path and mode are the socket unit's. */
+function listenInherited(server: Server, fd: number, address: ListenAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(notBound(address, error)));
+    server.listen({ fd }, () => {
+      server.removeAllListeners('error');
+      resolve();
+    });
+  });
 }
 
 function listenTcp(server: Server, address: ListenAddress & { type: 'tcp' }): Promise<void> {

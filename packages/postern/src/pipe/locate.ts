@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { controlSocketPath, defaultConfigFile, defaultStateDir, runtimeDir, type Surroundings } from '../paths.ts';
+import { defaultConfigFile, defaultStateDir, locateControlSocket, runtimeDir, type Surroundings } from '../paths.ts';
 
 /**
  * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory:
@@ -9,7 +9,7 @@ export async function findControlSocket(s: Surroundings, file: string | undefine
   const stateDir = movesState(file ?? (s.env.POSTERN_CONFIG || defaultConfigFile(s)))
     ? (await import('../config/load.ts')).loadConfig(s, { file }).stateDir
     : defaultStateDir(s);
-  return controlSocketPath(runtimeDir(s, stateDir), stateDir);
+  return locateControlSocket(runtimeDir(s, stateDir), stateDir);
 }
 
 function movesState(file: string): boolean {
