@@ -222,7 +222,7 @@ describe('a session over a real link', () => {
     const wires = [await loggedIn(port), await loggedIn(port), await loggedIn(port)];
     await gate.ssh.dropConnections();
     for (const wire of wires) {
-      expect(await wire.rest()).toMatch(/^\* BYE \[UNAVAILABLE\] lost the link to gate: [^\r\n]+\r\n$/);
+      expect(await wire.rest()).toMatch(/^\* BYE \[UNAVAILABLE\] the link to gate was lost: [^\r\n]+\r\n$/);
       wire.socket.end();
     }
     await expect.poll(() => endpoint.sessions).toBe(0);

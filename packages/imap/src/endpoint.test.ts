@@ -259,7 +259,7 @@ describe('the link', () => {
     const { link, login, events } = await start();
     const client = await login();
     link.setState({ type: 'down', error: DOWN });
-    expect(await client.rest()).toBe('* BYE [UNAVAILABLE] lost the link to gate: gate does not answer\r\n');
+    expect(await client.rest()).toBe('* BYE [UNAVAILABLE] gate does not answer\r\n');
     client.socket.end();
     await expect.poll(() => events.at(-1)).toMatchObject({ type: 'ended', why: 'lost' });
   });

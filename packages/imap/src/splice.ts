@@ -1,6 +1,6 @@
 /** Two streams made one, after login: not a byte is touched. */
 import type { Duplex } from 'node:stream';
-import { type Channel, deferred, type Env, responseText } from '@postern/core';
+import { type Channel, deferred, type Env, LinkError, responseText } from '@postern/core';
 import type { SpliceEnd } from './event.ts';
 import { HALF_CLOSED_SILENCE_MS, LINGER_MS } from './limits.ts';
 
@@ -58,7 +58,7 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
     if (silence !== undefined) armSilence();
   });
   far.once('end', () => finish('far'));
-  far.once('error', (error) => finish('lost', `lost the link to ${o.host}: ${error.message}`));
+  far.once('error', (error) => finish('lost', lostBecause(error, o.host)));
   far.once('close', () => finish(far.readableEnded ? 'far' : 'lost'));
   client.once('end', armSilence);
   client.once('error', () => finish('client'));
@@ -66,6 +66,10 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
   far.pipe(client, { end: false });
   client.pipe(far);
   return { done: done.promise, close: (reason) => finish('closed', reason) };
+}
+
+function lostBecause(error: Error, host: string): string {
+  return error instanceof LinkError ? error.message : `lost the link to ${host}: ${error.message}`;
 }
 
 /**
