@@ -20,7 +20,7 @@ export async function acceptNewHostKey(
       acceptNewHostKey: true,
       onProgress: (news) => news.type === 'accepted' && accepted.push(news.key),
     });
-    connection.end();
+    await connection.end();
   } catch (error) {
     const isLast = error instanceof LinkError && error.hop === undefined && error.layer === 'auth';
     if (!isLast) throw error;

@@ -23,8 +23,11 @@ export interface Connection {
   probe(): Promise<number>;
   /** The last round trip measured, ms. */
   readonly rttMs: number | undefined;
-  /** Ends the connection and its channels. `error` is what `closed` resolves with, default `aborted`. Idempotent. */
-  end(error?: LinkError): void;
+  /**
+   * Ends the connection and its channels. `error` is what `closed` resolves with, default `aborted`. Resolves when its socket is
+   * gone too. Idempotent.
+   */
+  end(error?: LinkError): Promise<void>;
 }
 
 /** What a dial needs beside the host. */

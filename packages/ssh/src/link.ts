@@ -154,7 +154,7 @@ class KeptLink implements Link, ReverseAbility {
       case 'closed': {
         const pool = this.#pool;
         this.#pool = undefined;
-        pool?.end(closedError(this.host));
+        if (pool !== undefined) this.#track(pool.end(closedError(this.host)));
         return;
       }
       case 'idle':
@@ -183,7 +183,7 @@ class KeptLink implements Link, ReverseAbility {
       this.#dial(abort.signal).then(
         (connection) => {
           if (abort.signal.aborted) return connection.end();
-          this.#adopt(connection, env.monotonicNow() - started);
+          return this.#adopt(connection, env.monotonicNow() - started);
         },
         (error: unknown) => {
           if (!abort.signal.aborted) this.#happen({ type: 'failed', error: asLinkError(error, this.host) });
@@ -208,7 +208,7 @@ class KeptLink implements Link, ReverseAbility {
         if (error === undefined || pool !== this.#pool) return;
         if (size > 0) return this.#emit({ type: 'connection-ended', host: this.host, error, connections: size });
         this.#pool = undefined;
-        pool.end();
+        void pool.end();
         this.#happen({ type: 'lost', error, stoodMs: env.monotonicNow() - up });
       },
     });

@@ -100,10 +100,10 @@ export class Pool {
     }
   }
 
-  /** Ends all connections. */
-  end(error?: LinkError): void {
+  /** Ends all connections. Resolves when their sockets are gone. */
+  async end(error?: LinkError): Promise<void> {
     this.#ending.abort();
-    for (const { connection } of this.#members) connection.end(error);
+    await Promise.all(this.connections().map((connection) => connection.end(error)));
   }
 
   #pick(target: Target): Member | undefined {
@@ -132,7 +132,7 @@ export class Pool {
   async #dialOne(): Promise<void> {
     try {
       const connection = await this.#o.dialMore(this.#ending.signal);
-      if (this.#ending.signal.aborted) connection.end();
+      if (this.#ending.signal.aborted) await connection.end();
       else this.add(connection);
     } catch (cause) {
       const message = `${this.#o.host}: no further connection could be made for more sessions than its sshd allows on one`;
@@ -146,7 +146,7 @@ export class Pool {
     if (member === oldest || member.connection.channels > 0) return;
     member.idle?.[Symbol.dispose]();
     member.idle = this.#o.env.schedule(SPARE_CONNECTION_IDLE_MS, () => {
-      if (member.connection.channels === 0) member.connection.end();
+      if (member.connection.channels === 0) void member.connection.end();
     });
   }
 }

@@ -6,6 +6,8 @@ export interface VirtualEnv extends Env {
   advance(ms: number): Promise<void>;
   /** Moves to the next timer and runs it; false when there is none. */
   step(): Promise<boolean>;
+  /** Moves both clocks forward without running a timer, as when the process is stopped: they come late at the next `advance`. */
+  leap(ms: number): void;
   /** Sets the wall clock off by `ms`, the monotonic one not. */
   jumpWall(ms: number): void;
   /** How many timers are armed. */
@@ -63,6 +65,9 @@ export function virtualEnv(o: { seed?: number; startMs?: number } = {}): Virtual
       const timer = next();
       if (timer !== undefined) await fire(timer);
       return timer !== undefined;
+    },
+    leap(ms) {
+      now += ms;
     },
     jumpWall(ms) {
       wallOffset += ms;

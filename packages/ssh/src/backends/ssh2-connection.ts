@@ -32,6 +32,8 @@ export class Ssh2Connection implements Connection {
   readonly #client: Client;
   readonly #o: Ssh2ConnectionOptions;
   readonly #closed = deferred<LinkError>();
+  /** Resolves when the socket has closed. */
+  readonly #gone: Promise<void>;
   readonly #open = new Set<Ssh2Channel>();
   #opening = 0;
   #openingSessions = 0;
@@ -50,6 +52,7 @@ export class Ssh2Connection implements Connection {
     this.#o = o;
     this.closed = this.#closed.promise;
     this.#heard = o.env.monotonicNow();
+    this.#gone = new Promise((resolve) => o.socket.once('close', () => resolve()));
     const hungUp = (): void => this.#finish(this.#lost('the far side closed the connection'));
     client.on('error', (error: Error) => this.#finish(this.#lost(explain(error), error)));
     client.on('end', hungUp);
@@ -170,16 +173,17 @@ export class Ssh2Connection implements Connection {
     });
   }
 
-  end(error?: LinkError): void {
-    if (this.#over !== undefined) return;
+  end(error?: LinkError): Promise<void> {
+    if (this.#over !== undefined) return this.#gone;
     const { socket, env } = this.#o;
     this.#client.end();
     const cut = env.schedule(GOODBYE_MS, () => socket.destroy());
-    socket.once('close', () => cut[Symbol.dispose]());
+    void this.#gone.then(() => cut[Symbol.dispose]());
     this.#finish(
       error ?? new LinkError('the connection was closed from this side', { code: 'aborted', layer: 'channel' }),
       { cut: false },
     );
+    return this.#gone;
   }
 
   readonly #onBytes = (): void => {

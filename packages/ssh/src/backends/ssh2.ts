@@ -36,7 +36,7 @@ export const dialSsh2: Dial = async (host, o) => {
 };
 
 function endAll(hops: readonly Connection[], error?: LinkError): void {
-  for (const hop of [...hops].reverse()) hop.end(error);
+  for (const hop of [...hops].reverse()) void hop.end(error);
 }
 
 interface HopOptions extends DialOptions {
@@ -121,6 +121,13 @@ interface HandshakeOptions extends HopOptions {
 
 /** From a connected socket to an authenticated connection. One new Client each time: ssh2's are not fit for a second connect. */
 function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection> {
+  const { socket } = o;
+  // What ended while files were read said so to nobody.
+  if (socket.destroyed || socket.readableEnded) {
+    return Promise.reject(
+      handshakeError(formatAddress(host.hostname, host.port), 'ident', socket.errored ?? undefined),
+    );
+  }
   const client = new ssh2.Client();
   const auth = authenticator(host, o.identities);
   const where = formatAddress(host.hostname, host.port);
@@ -164,7 +171,7 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
     wantsCommit.catch(() => {});
   });
   client.connect({
-    sock: o.socket as never,
+    sock: socket as never,
     username: host.user,
     readyTimeout: 0,
     keepaliveInterval: 0,
