@@ -243,15 +243,18 @@ async function drain(
 ): Promise<void> {
   for (const { server } of listeners) server.close();
   for (const endpoint of parts.endpoints) endpoint.stop();
-  // What waits for a link that is not up waits in vain: nothing of it was sent.
   const hosts = [...parts.hosts.values()];
-  for (const { link } of hosts) if (link.state.type !== 'up') void link.close();
+  const spares = hosts.map(async ({ imapd, link }) => {
+    await imapd.close();
+    // What waits for a link that is not up waits in vain: nothing of it was sent.
+    if (link.state.type !== 'up') await link.close();
+  });
   await Promise.all([
     ...parts.endpoints.map((endpoint) => endpoint.close()),
     ...parts.intakes.map((intake) => intake.close({ graceMs: DRAIN_MS / 2 })),
     parts.runner.close({ graceMs: DRAIN_MS / 2 }),
   ]);
-  await Promise.all(hosts.map((host) => host.imapd.close()));
+  await Promise.all(spares);
   await Promise.all(hosts.map((host) => host.link.close()));
   await parts.spool.close();
   await control.close();
