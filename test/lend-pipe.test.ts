@@ -222,6 +222,29 @@ describe('which link', () => {
   });
 });
 
+describe('a link that goes', () => {
+  test('in the middle leaves 255 and a reason, and the next pipe has the link that came after', async () => {
+    const cat = start(lent.posternSsh, ['gate', 'cat']);
+    cat.child.stdin.write('here\n');
+    await cat.shown(/here/);
+    await gate.ssh.dropConnections();
+    expect(await cat.ended).toBe(255);
+    expect(cat.stderr()).toMatch(/^postern-ssh: [^\n]*gate[^\n]*\n( {2}fix: [^\n]+\n)?$/);
+    const next = await ssh(lent, '-v', 'gate', 'echo on');
+    expect(next).toMatchObject({ code: 0, stdout: 'on\n', stderr: expect.stringContaining("the daemon's link") });
+  });
+
+  test('is waited for while it is down, but no longer than ConnectTimeout', async () => {
+    await gate.ssh.stop();
+    const impatient = await ssh(lent, '-o', 'ConnectTimeout=1', 'gate', 'true');
+    expect(impatient.code).toBe(255);
+    expect(impatient.stderr).toMatch(/^postern-ssh: [^\n]*refuse/);
+    const patient = ssh(lent, 'gate', 'echo up again');
+    await gate.ssh.start();
+    expect(await patient).toEqual({ code: 0, stdout: 'up again\n', stderr: '' });
+  });
+});
+
 describe('a daemon that goes', () => {
   test('in the middle leaves 255, a reason, and a BYE to an IMAP client', async () => {
     const other = await makePlace(gate, PLAIN, 'other');
