@@ -22,7 +22,7 @@ export function addressesIn(value: string): string[] {
     }
   }
   if (carried !== '') {
-    throw new PosternError('data', `sendmail: no address in ${JSON.stringify(carried.slice(0, -2).trim())}`);
+    throw new PosternError('data', `no address in ${JSON.stringify(carried.slice(0, -2).trim())}`);
   }
   return found;
 }

@@ -101,7 +101,7 @@ export function parseSendmailArgs(argv: readonly string[], program: SendmailProg
 }
 
 function usage(message: string, fix?: string): PosternError {
-  return new PosternError('usage', `sendmail: ${message}`, { fix });
+  return new PosternError('usage', `${message}`, { fix });
 }
 
 /** Postern's own global options. Gives the index of the last word used. */

@@ -1,4 +1,5 @@
 import {
+  type EntryId,
   type Envelope,
   type ForwardPath,
   needsSmtputf8,
@@ -13,18 +14,22 @@ import { addressesIn } from './addresses.ts';
 import type { SubmitRequest } from './args.ts';
 import { type Field, fieldValue } from './header.ts';
 
-/** Who submits, and what is stamped on the message. */
-export interface Stamp {
+/** Who submits. */
+export interface Identity {
   /** Login name. */
   readonly user: string;
   /** Completes addresses without a domain; also the right side of a Message-ID. */
   readonly domain: string;
   /** For a From line made here, when `-F` gives none. */
   readonly fullName?: string;
+}
+
+/** What is stamped on a message. */
+export interface Stamp extends Identity {
   /** Wall clock, ms. */
   readonly now: number;
-  /** Unique text for a Message-ID. */
-  readonly unique: string;
+  /** Names the entry, and the message where it has no Message-ID. */
+  readonly id: EntryId;
 }
 
 /** A message ready to be spooled, but for its body. */
@@ -66,7 +71,7 @@ export function compose(request: SubmitRequest, fields: readonly Field[], stamp:
 }
 
 function data(message: string): PosternError {
-  return new PosternError('data', `sendmail: ${message}; nothing was sent`);
+  return new PosternError('data', `${message}; nothing was sent`);
 }
 
 function headerRecipients(fields: readonly Field[]): string[] {
@@ -113,10 +118,10 @@ function senderPath(address: string, stamp: Stamp): ReversePath {
 function added(request: SubmitRequest, fields: readonly Field[], from: ReversePath, stamp: Stamp): string {
   const has = (name: string): boolean => fields.some((field) => field.name === name);
   const date = mailDate(stamp.now);
-  const lines = [`Received: by ${stamp.domain} (Postern, by command);`, `\t${date}`];
+  const lines = [`Received: from localhost by ${stamp.domain} (Postern)`, `\twith local id ${stamp.id};`, `\t${date}`];
   if (!has('from')) lines.push(fromLine(request.fullName ?? stamp.fullName ?? '', from || qualify(stamp.user, stamp)));
   if (!has('date')) lines.push(`Date: ${date}`);
-  if (!has('message-id')) lines.push(`Message-ID: <${stamp.unique}@${stamp.domain}>`);
+  if (!has('message-id')) lines.push(`Message-ID: <${stamp.id}@${stamp.domain}>`);
   return `${lines.join('\r\n')}\r\n`;
 }
 

@@ -46,7 +46,7 @@ export function headReader(): HeadReader {
   const take = (line: Buffer): boolean => {
     size += line.length;
     if (size > HEADER_OCTETS) {
-      throw new PosternError('data', `sendmail: the header is over ${HEADER_OCTETS} octets; nothing was sent`);
+      throw new PosternError('data', `the header is over ${HEADER_OCTETS} octets; nothing was sent`);
     }
     const last = fields.at(-1);
     if (last !== undefined && (line[0] === 0x20 || line[0] === 0x09)) {

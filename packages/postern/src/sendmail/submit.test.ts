@@ -1,41 +1,37 @@
-import type { EntryId, Envelope, SpoolWriter } from '@postern/core';
-import { splits } from '@postern/testkit';
-import { describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Envelope, Spool } from '@postern/core';
+import { openSpool } from '@postern/spool';
+import { splits, virtualEnv } from '@postern/testkit';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { PosternError } from '../errors.ts';
 import { parseSendmailArgs, type SubmitRequest } from './args.ts';
-import type { Stamp } from './compose.ts';
-import { SEEN_OCTETS, submit } from './submit.ts';
+import type { Identity } from './compose.ts';
+import { submit } from './submit.ts';
 
-const stamp: Stamp = {
-  user: 'ann',
-  domain: 'laptop.example',
-  fullName: 'Ann Lee',
-  now: Date.UTC(2026, 0, 2, 3, 4, 5),
-  unique: 'u1',
-};
-const RECEIVED = 'Received: by laptop.example (Postern, by command);\r\n\tFri, 02 Jan 2026 03:04:05 +0000\r\n';
+const env = virtualEnv({ startMs: Date.UTC(2026, 0, 2, 3, 4, 5) });
+const identity: Identity = { user: 'ann', domain: 'laptop.example', fullName: 'Ann Lee' };
+const RECEIVED =
+  'Received: from localhost by laptop.example (Postern)\r\n\twith local id ID;\r\n\tFri, 02 Jan 2026 03:04:05 +0000\r\n';
 const FROM = 'From: "Ann Lee"\r\n <ann@laptop.example>\r\n';
 const DATE = 'Date: Fri, 02 Jan 2026 03:04:05 +0000\r\n';
-const ID = 'Message-ID: <u1@laptop.example>\r\n';
+const ID = 'Message-ID: <ID@laptop.example>\r\n';
 
 interface Taken {
   readonly envelope: Envelope;
   readonly text: string;
 }
 
-/** Keeps what it accepted; like the real one it consumes the message before it resolves. */
-function collector(): SpoolWriter & { readonly taken: Taken[] } {
-  const taken: Taken[] = [];
-  return {
-    taken,
-    async accept(envelope, message) {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of message) chunks.push(chunk);
-      taken.push({ envelope, text: Buffer.concat(chunks).toString('latin1') });
-      return 'e1' as EntryId;
-    },
-  };
-}
+const dir = mkdtempSync(join(tmpdir(), 'postern-submit-'));
+let spool: Spool;
+beforeAll(async () => {
+  spool = await openSpool({ dir, env });
+});
+afterAll(async () => {
+  await spool.close();
+  rmSync(dir, { recursive: true, force: true });
+});
 
 async function* feed(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield* chunks;
@@ -44,14 +40,18 @@ async function* feed(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array> 
 async function send(
   argv: string,
   text: string | readonly Uint8Array[],
-  refusal?: (to: string) => Promise<string | undefined>,
+  refusal?: (from: string, to: string) => string | undefined,
 ): Promise<Taken> {
-  const spool = collector();
   const request = parseSendmailArgs(argv.split(' ')).request as SubmitRequest;
   const chunks = typeof text === 'string' ? [Buffer.from(text, 'latin1')] : text;
-  await submit({ request, input: feed(chunks), spool, stamp, ...(refusal === undefined ? {} : { refusal }) });
-  expect(spool.taken).toHaveLength(1);
-  return spool.taken[0] as Taken;
+  const o = { request, input: feed(chunks), spool, identity, env };
+  const id = await submit(refusal === undefined ? o : { ...o, refusal });
+  const state = spool.get(id);
+  if (state === undefined) throw new Error('the spool does not have it');
+  const stored: Uint8Array[] = [];
+  for await (const chunk of spool.read(id)) stored.push(chunk);
+  await spool.remove(id);
+  return { envelope: state.envelope, text: Buffer.concat(stored).toString('latin1').replaceAll(id, 'ID') };
 }
 
 const whole = 'From: me@x\nDate: today\nMessage-ID: <1@x>\n';
@@ -151,13 +151,13 @@ describe('a message given to sendmail', () => {
     expect((await send('-t', 'To: j\xc3\xb6@x\n\nx')).envelope).toMatchObject({ body: '8BITMIME', smtputf8: true });
   });
 
-  test('larger than memory should hold is streamed, octet for octet', async () => {
+  test('of many megabytes is streamed, octet for octet', async () => {
     const line = `${'y'.repeat(76)}\n`;
-    const lines = Math.ceil((SEEN_OCTETS * 2) / line.length);
+    const lines = 100_000;
     const chunks = [Buffer.from(`${whole}\n`), ...Array.from({ length: lines }, () => Buffer.from(line))];
     const { text, envelope } = await send('-i a@x', chunks);
     expect(text.length).toBe(RECEIVED.length + wholeCrlf.length + 2 + lines * (line.length + 1));
-    expect(envelope.body).toBe('8BITMIME');
+    expect(envelope.body).toBe('7BIT');
   });
 
   test.each<[string, string, string, number]>([
@@ -185,9 +185,10 @@ describe('a message given to sendmail', () => {
   });
 
   test('that no route takes is refused with 68 before anything is spooled', async () => {
-    const refusal = async (to: string): Promise<string | undefined> => (to === 'b@x' ? 'no route takes it' : undefined);
+    const refusal = (_from: string, to: string): string | undefined => (to === 'b@x' ? 'no route takes it' : undefined);
     const failed = await send('a@x b@x', '\n', refusal).catch((error: PosternError) => error);
-    expect((failed as PosternError).message).toBe('sendmail: b@x: no route takes it; nothing was sent');
+    expect((failed as PosternError).message).toBe('b@x: no route takes it; nothing was sent');
     expect((failed as PosternError).status).toBe(68);
+    expect([...spool.entries()]).toEqual([]);
   });
 });

@@ -1,111 +1,63 @@
-import type { EntryId, SpoolWriter } from '@postern/core';
+import { type EntryId, type Env, newEntryId, type SpoolWriter } from '@postern/core';
 import { PosternError } from '../errors.ts';
 import type { SubmitRequest } from './args.ts';
-import { compose, type Stamp } from './compose.ts';
+import { compose, type Identity } from './compose.ts';
 import { type Head, headReader } from './header.ts';
-import { textReader } from './text.ts';
-
-/** Octets of a message held in memory, to see whether it needs 8BITMIME; of a longer one that is assumed. */
-export const SEEN_OCTETS: number = 4 * 1024 * 1024;
+import { type TextReader, textReader } from './text.ts';
 
 /** What {@link submit} needs. */
 export interface SubmitOptions {
   readonly request: SubmitRequest;
   readonly input: AsyncIterable<Uint8Array>;
   readonly spool: SpoolWriter;
-  /** Taken once the header is there, since `-t` needs it. */
-  readonly stamp: Stamp;
+  readonly identity: Identity;
+  readonly env: Env;
   /** Why a recipient cannot be taken, or undefined: asked before anything is spooled. */
-  readonly refusal?: (to: string) => Promise<string | undefined>;
-  readonly signal?: AbortSignal;
+  readonly refusal?: (from: string, to: string) => string | undefined;
 }
 
 /**
  * Takes a message from `input` into the spool; resolves when it is durable. All recipients are taken or none. Throws
- * {@link PosternError} `data` for a message or an address that cannot be sent, `no-host` for a recipient that no route takes; what the
- * spool throws passes through.
+ * {@link PosternError} `data` for a message or an address that cannot be sent, `io` when the input breaks, `no-host` for a recipient that no
+ * route takes; what the spool throws passes through.
  */
 export async function submit(o: SubmitOptions): Promise<EntryId> {
-  const source = new Source(o.input, !o.request.dotIsText);
-  const head = await source.head();
-  const { envelope, header } = compose(o.request, head.fields, o.stamp);
+  const text = crlfText(o.input, textReader({ dotEnds: !o.request.dotIsText }));
+  const head = await readHead(text);
+  const id = newEntryId(o.env);
+  const { envelope, header } = compose(o.request, head.fields, { ...o.identity, id, now: o.env.wallNow() });
   for (const { to } of envelope.recipients) {
-    const why = await o.refusal?.(to);
-    if (why !== undefined) throw new PosternError('no-host', `sendmail: ${to}: ${why}; nothing was sent`);
+    const why = o.refusal?.(envelope.from, to);
+    if (why !== undefined) throw new PosternError('no-host', `${to}: ${why}; nothing was sent`);
   }
-  const front = await source.front(head.body);
-  const body = front.whole && !hasEightBit([header, ...front.chunks]) ? '7BIT' : '8BITMIME';
   async function* message(): AsyncGenerator<Uint8Array> {
     yield header;
-    yield* front.chunks;
-    if (!front.whole) yield* source.rest();
+    yield head.body;
+    yield* text;
   }
+  // The spool itself sees whether there is an octet above 127.
+  return o.spool.accept({ ...envelope, body: '7BIT' }, message(), { id });
+}
+
+async function* crlfText(input: AsyncIterable<Uint8Array>, reader: TextReader): AsyncGenerator<Buffer> {
   try {
-    return await o.spool.accept({ ...envelope, body }, message(), o.signal === undefined ? {} : { signal: o.signal });
+    for await (const chunk of input) {
+      yield reader.push(chunk);
+      if (reader.ended) return;
+    }
   } catch (error) {
-    // The spool reports that its source broke off; the source knows why.
-    throw source.fault ?? error;
+    if (error instanceof PosternError) throw error;
+    throw new PosternError('io', `the message cannot be read: ${(error as Error).message}`, { cause: error });
   }
+  yield reader.finish();
 }
 
-/** The message as CRLF text, pulled from the input piece by piece. */
-class Source {
-  /** What was wrong with the text, once that is known. */
-  fault: PosternError | undefined;
-  readonly #input: AsyncIterator<Uint8Array>;
-  readonly #text: ReturnType<typeof textReader>;
-  #finished = false;
-
-  constructor(input: AsyncIterable<Uint8Array>, dotEnds: boolean) {
-    this.#input = input[Symbol.asyncIterator]();
-    this.#text = textReader({ dotEnds });
+async function readHead(text: AsyncGenerator<Buffer>): Promise<Head> {
+  const reader = headReader();
+  // Not `for await`: leaving that would end the text.
+  for (let read = await text.next(); read.done !== true; read = await text.next()) {
+    const head = reader.push(read.value);
+    if (head !== undefined) return head;
   }
-
-  async #next(): Promise<Buffer | undefined> {
-    if (this.#finished) return undefined;
-    try {
-      const read = this.#text.ended ? { done: true as const } : await this.#input.next();
-      if (!read.done) return this.#text.push(read.value);
-      this.#finished = true;
-      return this.#text.finish();
-    } catch (error) {
-      this.fault =
-        error instanceof PosternError
-          ? error
-          : new PosternError('io', `sendmail: the message cannot be read: ${(error as Error).message}`, {
-              cause: error,
-            });
-      throw this.fault;
-    }
-  }
-
-  async head(): Promise<Head> {
-    const reader = headReader();
-    for (let chunk = await this.#next(); chunk !== undefined; chunk = await this.#next()) {
-      const head = reader.push(chunk);
-      if (head !== undefined) return head;
-    }
-    return reader.finish();
-  }
-
-  /** As much as is held in memory. */
-  async front(first: Buffer): Promise<{ chunks: Buffer[]; whole: boolean }> {
-    const chunks = [first];
-    let size = first.length;
-    while (size <= SEEN_OCTETS) {
-      const chunk = await this.#next();
-      if (chunk === undefined) return { chunks, whole: true };
-      chunks.push(chunk);
-      size += chunk.length;
-    }
-    return { chunks, whole: false };
-  }
-
-  async *rest(): AsyncGenerator<Buffer> {
-    for (let chunk = await this.#next(); chunk !== undefined; chunk = await this.#next()) yield chunk;
-  }
-}
-
-function hasEightBit(chunks: readonly Buffer[]): boolean {
-  return chunks.some((chunk) => chunk.some((octet) => octet > 127));
+  return reader.finish();
 }

@@ -72,7 +72,7 @@ export function textReader(o: { dotEnds: boolean }): TextReader {
 }
 
 function fault(line: number, what: string): PosternError {
-  return new PosternError('data', `sendmail: line ${line} of the message holds ${what}; nothing was sent`, {
+  return new PosternError('data', `line ${line} of the message holds ${what}; nothing was sent`, {
     fix: 'encode that part as quoted-printable or base64 (RFC 2045 §6)',
   });
 }

@@ -1,4 +1,5 @@
 import { formatListen, type ListenAddress } from '../config/units.ts';
+import { imapSocketName, SMTP_SOCKET_NAME } from './activation.ts';
 
 /** The first line of every file `postern service install` writes; only such files are replaced or removed. */
 export const MARK = 'Written by "postern service install"; put changes in a drop-in, not here.';
@@ -49,8 +50,8 @@ export function systemdUnits(facts: ServiceFacts): ServiceFile[] {
 }
 
 function socketGroups(facts: ServiceFacts): { name: string; listen: readonly ListenAddress[] }[] {
-  const imap = facts.imap.map((listen, index) => ({ name: index === 0 ? 'imap' : `imap-${index + 1}`, listen }));
-  return [...imap, { name: 'smtp', listen: facts.smtp }].filter(({ listen }) => listen.length > 0);
+  const imap = facts.imap.map((listen, index) => ({ name: imapSocketName(index), listen }));
+  return [...imap, { name: SMTP_SOCKET_NAME, listen: facts.smtp }].filter(({ listen }) => listen.length > 0);
 }
 
 function serviceUnit(facts: ServiceFacts, sockets: readonly string[]): string {
