@@ -146,6 +146,27 @@ function addOtherCommands(program: Command, run: Run): void {
     .description('standard input and output over the link: HOST imap, HOST smtp, HOST -- ARGV..., HOST WORDS...')
     .argument('<host>')
     .argument('[words...]');
+  // Likewise: its options are sendmail's own.
+  program
+    .command('sendmail')
+    .description('take a message on standard input, as sendmail does: -t -i -f -F -bs -bp -q')
+    .argument('[words...]');
+  program
+    .command('setup')
+    .description('the lines to paste into a mail client or MTA; without one, which there are')
+    .argument('[client]')
+    .argument('[host]')
+    .action((client: string | undefined, host: string | undefined) =>
+      run(async (context) => (await import('./setup.ts')).setup(context, { client, host })),
+    );
+  program
+    .command('service')
+    .description('the service that starts postern at login: print, install, remove')
+    .argument('[action]', '', 'print')
+    .argument('[host...]', 'hosts for `up`; without one, those of the configuration')
+    .action((action: string, hosts: string[]) =>
+      run(async (context) => (await import('./service.ts')).service(context, { action, hosts })),
+    );
   program
     .command('route')
     .description('which route each address takes, and why')
