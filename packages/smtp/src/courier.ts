@@ -12,6 +12,8 @@ import {
 import { DeliveryError } from './error.ts';
 import type { OnCourierEvent } from './event.ts';
 import { type Job, JobSource } from './jobs.ts';
+import { newReceiptName, receiptCommand } from './receipt.ts';
+import { Resolver } from './resolve.ts';
 import { runSession, type SessionResult } from './session.ts';
 
 /** What {@link createCourier} needs. */
@@ -24,15 +26,20 @@ export interface CourierOptions {
   /** The name for EHLO: a domain or an address literal. */
   readonly helo: string;
   readonly env: Env;
-  /** Messages unanswered at most while streaming; 25 when absent. */
+  /** Messages unanswered at most while streaming; when absent, 25 where receipts work and 5 elsewhere. */
   readonly window?: number;
   /** SMTP, but LMTP for `unix` targets, when absent. */
   readonly protocol?: 'smtp' | 'lmtp';
+  /** Let far commands keep receipts of their replies, which tell what became of a message when the link was lost. True when absent. */
+  readonly receipts?: boolean;
   readonly onEvent?: OnCourierEvent;
 }
 
+/** Messages unanswered at most where no receipt is kept. */
+export const WINDOW_WITHOUT_RECEIPT = 5;
+
 /** How often an entry may come back from sessions that ended before it had its turn. */
-const MAX_RETURNS = 3;
+const MAX_RETURNS = 10;
 
 /**
  * Makes a courier that delivers over channels of `link`. Does no I/O itself; each call opens its own session, and another when
@@ -40,16 +47,26 @@ const MAX_RETURNS = 3;
  */
 export function createCourier(o: CourierOptions): Courier {
   const onEvent = o.onEvent ?? ((): void => {});
+  const protocol = o.protocol ?? (o.target.type === 'unix' ? 'lmtp' : 'smtp');
+  const dialogue = o.dialogue ?? 'auto';
+  const withReceipts = o.receipts !== false && protocol === 'smtp' && o.target.type === 'exec' && dialogue !== 'bsmtp';
+  const stream = dialogue === 'auto' || dialogue === 'stream';
+  const windows = { receipt: o.window ?? STREAM_WINDOW, none: o.window ?? WINDOW_WITHOUT_RECEIPT };
   const run = async (source: JobSource, report: CourierReport, number: number): Promise<SessionResult> => {
-    const channel = await o.link.open(o.target, { signal: report.signal });
+    const receipt = withReceipts ? newReceiptName() : undefined;
+    const target = receipt === undefined ? o.target : wrap(o.target, { name: receipt, stream });
+    const channel = await o.link.open(target, { signal: report.signal });
     onEvent({ type: 'open', session: number });
     const result = await runSession({
       ...{ channel, number, source, report, onEvent, env: o.env, skipNoise: o.target.type === 'exec' },
+      ...{ receipt, windows },
       client: {
         helo: o.helo,
-        dialogue: o.dialogue ?? 'auto',
-        protocol: o.protocol ?? (o.target.type === 'unix' ? 'lmtp' : 'smtp'),
-        window: o.window ?? STREAM_WINDOW,
+        dialogue,
+        protocol,
+        window: windows.receipt,
+        separateLast: withReceipts,
+        careful: number > 1,
       },
     });
     const { settled, ...rest } = result;
@@ -57,7 +74,8 @@ export function createCourier(o: CourierOptions): Courier {
     return result;
   };
   return async (batch, report) => {
-    const source = new JobSource(batch);
+    const resolver = new Resolver(o.link, report);
+    const source = new JobSource(batch, (entry) => resolver.prepare(entry));
     try {
       for (let number = 1; !(await isDone(source, report.signal)); number++) {
         report.signal.throwIfAborted();
@@ -70,8 +88,13 @@ export function createCourier(o: CourierOptions): Courier {
       throw error;
     } finally {
       source.close();
+      void resolver.forget().catch(() => {});
     }
   };
+}
+
+function wrap(target: Target, o: { name: string; stream: boolean }): Target {
+  return target.type === 'exec' ? { type: 'exec', command: receiptCommand(target.command, o) } : target;
 }
 
 /** Waits for the first entry, so that no session is opened for an empty batch. */

@@ -316,7 +316,7 @@ describe('a session that ends early', () => {
     expect(run.lines).toEqual(['a attempting', 'a joe@gate.test uncertain']);
   });
   test('a 5yz that was its very last word, with commands unanswered, is no final refusal', async () => {
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}S:250 ok\nS:554 Too many syntax or protocol errors\nS! close`], {
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}S:250 ok\nS:554 5.7.1 go away\nS! close`], {
       entries: [a],
     });
     expect(await run.done).toBeUndefined();

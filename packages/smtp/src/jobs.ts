@@ -5,7 +5,7 @@ export interface Job {
   readonly entry: Entry;
   readonly recipients: readonly Recipient[];
   /** Its attempt is recorded, or being recorded; shared by all parts of an entry. */
-  readonly attempt: { recorded: Promise<void> | undefined; receipt: string | undefined };
+  readonly attempt: { recorded: Promise<void> | undefined };
   /** Sessions that ended before they settled it. */
   readonly returns: number;
   /** What its last return was about, for people. */
@@ -27,8 +27,12 @@ export class JobSource {
   #exhausted = false;
   #error: { readonly cause: unknown } | undefined;
 
-  constructor(batch: AsyncIterable<Entry>) {
+  readonly #prepare: (entry: Entry) => Promise<readonly Recipient[]>;
+
+  /** `prepare` says which recipients of an entry to send to. */
+  constructor(batch: AsyncIterable<Entry>, prepare: (entry: Entry) => Promise<readonly Recipient[]>) {
     this.#iterator = batch[Symbol.asyncIterator]();
+    this.#prepare = prepare;
   }
 
   /** Nothing is left, and nothing will come. Throws what the batch threw. */
@@ -68,7 +72,7 @@ export class JobSource {
     try {
       const { value: entry, done } = await this.#iterator.next();
       if (done === true) this.#exhausted = true;
-      else this.#fresh.push(...toJobs(entry));
+      else this.#fresh.push(...toJobs(entry, await this.#prepare(entry)));
     } catch (cause) {
       this.#exhausted = true;
       this.#error = { cause };
@@ -78,9 +82,8 @@ export class JobSource {
   }
 }
 
-function toJobs(entry: Entry): Job[] {
-  const { recipients } = entry.envelope;
-  const attempt = { recorded: undefined, receipt: undefined };
+function toJobs(entry: Entry, recipients: readonly Recipient[]): Job[] {
+  const attempt = { recorded: undefined };
   const parts = Math.ceil(recipients.length / MAX_RECIPIENTS);
   return Array.from({ length: parts }, (_, at) => ({
     entry,

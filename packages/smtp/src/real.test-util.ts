@@ -62,8 +62,18 @@ function processChannel(child: ChildProcess): Channel {
   stderr.on('data', (chunk: Buffer) => {
     tail = Buffer.concat([tail, chunk]).subarray(-STDERR_TAIL_BYTES);
   });
-  const stream = Duplex.from({ readable: stdout, writable: stdin });
-  stream.on('error', () => {});
+  const stream = new Duplex({
+    read: () => void stdout.resume(),
+    // As over ssh, what the far command does not read is dropped, and its output still comes.
+    write: (chunk, _encoding, done) => void stdin.write(chunk, () => done()),
+    final: (done) => void stdin.end(() => done()),
+    destroy(error, done) {
+      stdin.destroy();
+      done(error);
+    },
+  });
+  stdout.on('data', (chunk: Buffer) => void (stream.push(chunk) || stdout.pause()));
+  stdout.on('end', () => stream.push(null));
   let aborted: Error | undefined;
   const exit = new Promise<Exit>((resolve) => {
     child.on('close', (code, name) => {

@@ -98,8 +98,7 @@ for (const kind of ['exim', 'postfix'] as const) {
           `${name} 6 `,
           `${name} 8 s8@home.test`,
         ]);
-        expect(told.events.filter((event) => event.type === 'closed')).toMatchObject([{ session: 1 }]);
-        expect(told.events.find((event) => event.type === 'closed')).not.toHaveProperty('error');
+        expect(told.events.at(-1)).not.toHaveProperty('error');
       });
     }
 

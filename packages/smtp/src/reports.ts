@@ -23,6 +23,11 @@ export class Reports {
     this.#o = o;
   }
 
+  /** True when nothing is being recorded. */
+  get quiet(): boolean {
+    return this.#pending.size === 0;
+  }
+
   /** True when enough is being recorded already. */
   get busy(): boolean {
     return this.#pending.size >= MAX_REPORTS;
@@ -33,8 +38,9 @@ export class Reports {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }
 
-  /** Records the attempt, once per job; what must be durable before the last byte leaves. */
-  attempt(job: Job): Promise<void> {
+  /** Records the attempt, once per entry or once per receipt; what must be durable before the last byte leaves. */
+  attempt(job: Job, receipt?: string): Promise<void> {
+    if (receipt !== undefined) job.attempt.recorded = this.#report.attempting(job.entry.id, { receipt });
     job.attempt.recorded ??= this.#report.attempting(job.entry.id, {});
     return job.attempt.recorded;
   }
@@ -52,7 +58,7 @@ export class Reports {
   }
 
   /** Takes the verdicts of a job's transaction. `dsn`: the far side has taken over the DSN requests. */
-  settle(job: Job, verdicts: readonly Verdict[], o: { dsn: boolean }): void {
+  settle(job: Job, verdicts: readonly Verdict[], o: { dsn: boolean; receipt: string | undefined }): void {
     const told: [Recipient, Outcome][] = [];
     const again: Recipient[] = [];
     let reason: string | undefined;
@@ -61,7 +67,7 @@ export class Reports {
       if (verdict.type === 'unsent') {
         again.push(recipient);
         if (verdict.reply !== undefined) reason ??= replyText(verdict.reply);
-      } else told.push([recipient, complete(verdict, { job, recipient, dsn: o.dsn })]);
+      } else told.push([recipient, complete(verdict, { recipient, ...o })]);
     }
     // Put back first: the writer may be asking for the next job at this moment.
     if (again.length > 0) {
@@ -77,11 +83,8 @@ export class Reports {
   }
 }
 
-function complete(outcome: Outcome, o: { job: Job; recipient: Recipient; dsn: boolean }): Outcome {
-  if (outcome.type === 'uncertain') {
-    const { receipt } = o.job.attempt;
-    return receipt === undefined ? outcome : { ...outcome, receipt };
-  }
+function complete(outcome: Outcome, o: { recipient: Recipient; dsn: boolean; receipt: string | undefined }): Outcome {
+  if (outcome.type === 'uncertain') return o.receipt === undefined ? outcome : { ...outcome, receipt: o.receipt };
   const relayed = outcome.type === 'delivered' && !o.dsn && o.recipient.notify?.includes('SUCCESS') === true;
   return relayed ? { ...outcome, relayed } : outcome;
 }

@@ -12,6 +12,7 @@ import {
   type Deferred,
   deferred,
   type Env,
+  LinkError,
   printable,
   type ReplyEvent,
   replyText,
@@ -22,6 +23,7 @@ import type { OnCourierEvent } from './event.ts';
 import type { Job, JobSource } from './jobs.ts';
 import { Outbox } from './outbox.ts';
 import { pour } from './pour.ts';
+import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
 import { Reports } from './reports.ts';
 import { Watchdog } from './watchdog.ts';
 
@@ -35,6 +37,7 @@ export const REPLY_TIMEOUT_MS: Readonly<Record<AwaitedCommand, number>> = {
   mail: 300_000,
   rcpt: 300_000,
   data: 120_000,
+  chunk: 600_000,
   final: 600_000,
   quit: 5_000,
 };
@@ -43,6 +46,14 @@ export const BLOCKED_TIMEOUT_MS = 180_000;
 /** After 421, and after the signal aborts: how long replies under way are still read. */
 export const LINGER_MS = 3_000;
 
+/**
+ * Messages unanswered at most at first; each that is taken allows {@link WINDOW_STEP} more. Three refused ones cost up to nine errors, and Postfix 3.7
+ * sleeps before each reply after ten.
+ */
+export const WINDOW_START = 3;
+/** See {@link WINDOW_START}. */
+export const WINDOW_STEP = 3;
+
 /** What one session needs. */
 export interface SessionOptions {
   readonly channel: Channel;
@@ -50,6 +61,10 @@ export interface SessionOptions {
   readonly client: ClientOptions;
   /** Skip what a login shell prints before the greeting. */
   readonly skipNoise: boolean;
+  /** The receipt that the far command keeps if it can; it says so on stderr. */
+  readonly receipt: string | undefined;
+  /** Messages unanswered at most, with a receipt and without one. */
+  readonly windows: { readonly receipt: number; readonly none: number };
   readonly source: JobSource;
   readonly report: CourierReport;
   readonly env: Env;
@@ -78,7 +93,7 @@ class Session {
   readonly #outbox: Outbox;
   readonly #reports: Reports;
   readonly #watchdog: Watchdog;
-  readonly #jobs = new Map<number, Job>();
+  readonly #jobs = new Map<number, { readonly job: Job; receipt: string | undefined }>();
   readonly #over: Deferred<void> = deferred();
   readonly #stream: Duplex;
   #change: Deferred<void> = deferred();
@@ -86,6 +101,9 @@ class Session {
   #closing: DeliveryError | undefined;
   #error: { readonly cause: unknown } | undefined;
   #ready = false;
+  #hasReceipt = false;
+  /** Messages taken. */
+  #accepted = 0;
 
   constructor(o: SessionOptions) {
     this.#o = o;
@@ -126,7 +144,7 @@ class Session {
       for (const event of parser.push(chunk)) this.#read(event);
       this.#wake();
     });
-    this.#stream.on('error', (error) => this.#fail(error));
+    this.#stream.on('error', (error) => this.#broken(error));
     this.#stream.on('end', () => void this.#ended());
     this.#stream.on('close', () => void this.#ended());
   }
@@ -147,6 +165,7 @@ class Session {
     switch (event.type) {
       case 'ready':
         this.#ready = true;
+        this.#hasReceipt = this.#o.receipt !== undefined && isAnnounced(this.#stderr());
         onEvent({ type: 'ready', session, extensions: event.extensions, dialogue: event.dialogue });
         break;
       case 'settled':
@@ -169,9 +188,19 @@ class Session {
   }
 
   #settle(event: ClientEvent & { type: 'settled' }): void {
-    const job = this.#jobs.get(event.key);
+    const sent = this.#jobs.get(event.key);
     this.#jobs.delete(event.key);
-    if (job !== undefined) this.#reports.settle(job, event.verdicts, { dsn: this.#machine.extensions.dsn });
+    const { dsn } = this.#machine.extensions;
+    if (event.verdicts.some((verdict) => verdict.type === 'delivered')) this.#accepted++;
+    if (sent !== undefined) this.#reports.settle(sent.job, event.verdicts, { dsn, receipt: sent.receipt });
+  }
+
+  /** A socket or a pipe has its own errors; only a `LinkError` says that the link is to blame. */
+  #broken(error: Error): void {
+    const known = error instanceof LinkError || error instanceof DeliveryError;
+    this.#fail(
+      known ? error : (this.#closing ?? new DeliveryError('the far side broke off', { code: 'closed', cause: error })),
+    );
   }
 
   /** The far side's output has ended. Its exit comes after that, and says more. */
@@ -188,11 +217,15 @@ class Session {
       const failed = exit?.type === 'signal' || (exit?.type === 'exit' && exit.code !== 0);
       const status =
         exit?.type === 'exit' ? `, exit status ${exit.code}` : exit?.type === 'signal' ? `, ${exit.name}` : '';
-      const stderr = printable(this.#o.channel.stderrTail().toString('utf8').trim(), 300);
+      const stderr = printable(withoutAnnouncement(this.#stderr()).trim(), 300);
       const message = greeted ? 'the far side closed the session' : 'the far side ended without a greeting';
       const code = !greeted && failed ? 'command' : 'closed';
       this.#fail(new DeliveryError(`${message}${status}${stderr === '' ? '' : `: ${stderr}`}`, { code }));
     }
+  }
+
+  #stderr(): string {
+    return this.#o.channel.stderrTail().toString('utf8');
   }
 
   // -- writing ------------------------------------------------------------------------------------------------------
@@ -223,12 +256,11 @@ class Session {
       this.#machine.finish();
       return;
     }
-    const job = this.#reports.busy ? undefined : source.take();
+    const full = this.#reports.busy || this.#machine.open >= this.#window;
+    const job = full ? undefined : source.take();
     if (job === undefined) {
       this.#outbox.flush();
-      await Promise.race(
-        this.#reports.busy || source.done ? [this.#change.promise] : [source.ready(), this.#change.promise],
-      );
+      await Promise.race(full || source.done ? [this.#change.promise] : [source.ready(), this.#change.promise]);
       return;
     }
     const { entry, recipients } = job;
@@ -237,7 +269,7 @@ class Session {
       client.dialogue === 'bsmtp' ? undefined : unsendable(entry.envelope, { size: entry.size, extensions });
     if (refusal === undefined) {
       const key = this.#machine.submit({ envelope: { ...entry.envelope, recipients }, size: entry.size });
-      this.#jobs.set(key, job);
+      this.#jobs.set(key, { job, receipt: undefined });
     } else
       this.#reports.tell(
         job,
@@ -247,18 +279,40 @@ class Session {
 
   /** Before all is answered, recipients may still come back for another transaction; `bsmtp` does not wait for that. */
   get #mayFinish(): boolean {
-    return this.#machine.open === 0 || this.#o.client.dialogue === 'bsmtp';
+    // Outcomes are durable before QUIT, because with it the far side may forget its receipt.
+    return (this.#machine.open === 0 && this.#reports.quiet) || this.#o.client.dialogue === 'bsmtp';
+  }
+
+  get #window(): number {
+    if (this.#o.client.dialogue === 'bsmtp') return Number.POSITIVE_INFINITY;
+    const { receipt, none } = this.#o.windows;
+    return this.#hasReceipt ? Math.min(receipt, WINDOW_START + WINDOW_STEP * this.#accepted) : none;
   }
 
   async #writeMessage(step: ClientStep & { type: 'message' }): Promise<void> {
-    const job = this.#jobs.get(step.key);
-    if (job === undefined) return;
-    const gate = (): void => this.#outbox.gate(this.#reports.attempt(job), () => this.#machine.left(step.key));
+    const { key } = step;
+    const sent = this.#jobs.get(key);
+    if (sent === undefined) return;
+    const { job } = sent;
+    const gate = (): void => {
+      sent.receipt = this.#place(key, job);
+      this.#outbox.gate(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
+    };
+    const chunks = (count: number): void => this.#machine.chunks(key, count);
     try {
-      await pour(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
+      await pour(job.entry, { step, outbox: this.#outbox, gate, chunks, stop: () => this.#error !== undefined });
     } catch (cause) {
       if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
     }
+  }
+
+  #place(key: number, job: Job): string | undefined {
+    const places = this.#machine.places(key);
+    if (!this.#hasReceipt || places === undefined || this.#o.receipt === undefined) return undefined;
+    return formatPlace(
+      { name: this.#o.receipt, ...places },
+      job.recipients.map(({ to }) => to),
+    );
   }
 
   /** Half a message is out and cannot be taken back: what went before it is still read, then the session is dropped. */
@@ -308,8 +362,8 @@ class Session {
       channel.abort(cause instanceof Error ? cause : new DeliveryError('ended', { code: 'aborted', cause }));
       return;
     }
-    // Exim 4.96 delays its reply to QUIT by 200 ms: nobody waits for that.
-    this.#stream.end();
+    // Exim 4.96 delays its reply to QUIT by 200 ms: the caller does not wait for that. Input stays open until then, see receipt.ts.
+    this.#stream.on('data', () => this.#stream.end());
     const timer = env.schedule(REPLY_TIMEOUT_MS.quit, () => {
       channel.abort(new DeliveryError('no reply to QUIT', { code: 'timeout' }));
     });

@@ -16,7 +16,7 @@ import type { Envelope } from '../envelope.ts';
 import { type Reply, replyClass } from '../outcome.ts';
 import { formatMail, formatRcpt } from './command.ts';
 import { type Extensions, NO_EXTENSIONS, parseEhlo } from './extensions.ts';
-import { acceptedCount, type TransactionReplies, type Verdict, verdicts } from './verdict.ts';
+import { acceptedCount, isGoodbye, type TransactionReplies, type Verdict, verdicts } from './verdict.ts';
 
 /**
  * How SMTP is spoken: `lockstep` waits for every reply; `pipelined` writes the final dot and the next envelope at once (RFC 2920); `stream`
@@ -29,6 +29,12 @@ export type Dialogue = 'auto' | 'stream' | 'pipelined' | 'lockstep' | 'bsmtp';
 export const STREAM_WINDOW = 25;
 /** A message above this many octets waits for its recipients' replies, even when streaming: it may be for nobody. */
 export const STREAM_AHEAD_OCTETS = 1_048_576;
+
+/**
+ * How many transactions do not stream their message ahead of the replies to RCPT, after one that was for nobody: servers count errors, and grow slow
+ * (Postfix 3.7 sleeps 1 s for each after 10) or leave (Exim 4.96 after 3 messages without a recipient).
+ */
+export const CAREFUL_TRANSACTIONS = 3;
 
 /** User and password for AUTH PLAIN or LOGIN (RFC 4954, RFC 4616). */
 export interface Credentials {
@@ -45,6 +51,13 @@ export interface ClientOptions {
   readonly protocol?: 'smtp' | 'lmtp';
   /** Messages unanswered at most; {@link STREAM_WINDOW} when absent. Only `stream` goes beyond 2. */
   readonly window?: number;
+  /**
+   * In `stream`, the last octet travels in a `BDAT 1 LAST` of its own (RFC 3030 §2): what fills up a broken-off chunk then completes no
+   * message. Receipts rely on it. (Not `BDAT 0 LAST`: Exim 4.96 hangs on that when no recipient was accepted.)
+   */
+  readonly separateLast?: boolean;
+  /** Start as after a transaction that was for nobody: see {@link CAREFUL_TRANSACTIONS}. */
+  readonly careful?: boolean;
   /** STARTTLS before anything else; without it in EHLO the session is refused (RFC 3207). */
   readonly startTls?: boolean;
   readonly credentials?: Credentials;
@@ -60,6 +73,7 @@ export type AwaitedCommand =
   | 'mail'
   | 'rcpt'
   | 'data'
+  | 'chunk'
   | 'final'
   | 'quit';
 
@@ -67,15 +81,15 @@ export type AwaitedCommand =
 export type ClientStep =
   | { readonly type: 'write'; readonly bytes: Uint8Array }
   /**
-   * Write `head`, then the message of transaction `key`: dot-stuffed and ended by `.` CRLF, or its `size` octets as they are. Call
-   * {@link ClientMachine.left} before the last byte. `replies`: places of the replies to this MAIL and to this message, the greeting's being 0.
+   * Write `head`, then the message of transaction `key`: dot-stuffed and ended by `.` CRLF, or its `size` octets as they are; with `split` all but
+   * the last of them, which follows in `BDAT 1 LAST`. Call {@link ClientMachine.left} before the last byte.
    */
   | {
       readonly type: 'message';
       readonly key: number;
       readonly framing: 'dot' | 'chunk';
       readonly head: Uint8Array;
-      readonly replies: { readonly mail: number; readonly final: number };
+      readonly split: boolean;
     }
   /** Run the TLS handshake, then call {@link ClientMachine.upgraded}. Plain bytes after the reply are an attack: end the session. */
   | { readonly type: 'upgrade' }
@@ -108,6 +122,10 @@ export interface ClientMachine {
   submit(transaction: { envelope: Envelope; size: number }): number;
   /** No more transactions: QUIT when all is answered. */
   finish(): void;
+  /** `count` more chunks were written for message `key`, whose final reply comes after theirs. Only before anything else is written. */
+  chunks(key: number, count: number): void;
+  /** Where the replies to MAIL and to the message of transaction `key` stand among all replies, the greeting's being 0. */
+  places(key: number): { readonly mail: number; readonly final: number } | undefined;
   /** The last byte of message `key` is about to leave. */
   left(key: number): void;
   upgraded(): void;
@@ -148,6 +166,7 @@ const LAW: Readonly<Record<AwaitedCommand, Readonly<Partial<Record<2 | 3 | 4 | 5
   mail: { 2: 'mail', 4: 'mail', 5: 'mail' },
   rcpt: { 2: 'rcpt', 4: 'rcpt', 5: 'rcpt' },
   data: { 3: 'data', 4: 'data', 5: 'data' },
+  chunk: { 2: 'data', 4: 'data', 5: 'data' },
   final: { 2: 'final', 4: 'final', 5: 'final' },
   quit: { 2: 'over', 4: 'over', 5: 'over' },
 };
@@ -157,6 +176,7 @@ const EXPECTED: Readonly<Partial<Record<AwaitedCommand, 2 | 3>>> = { mail: 2, rc
 
 interface Transaction extends TransactionReplies {
   readonly key: number;
+  readonly envelope: Envelope;
   readonly size: number;
   stage: 'reset' | 'mail' | 'rcpt' | 'data' | 'message' | 'done';
   rcptSent: number;
@@ -166,6 +186,7 @@ interface Transaction extends TransactionReplies {
   /** A lone dot answered a 354 that nobody's recipient deserved (RFC 2920 §3.1). */
   lone: boolean;
   mailPlace: number;
+  finalPlace: number;
   mail: Reply | undefined;
   readonly rcpt: (Reply | undefined)[];
   data: Reply | undefined;
@@ -179,6 +200,7 @@ interface Awaited {
   readonly at?: number;
 }
 
+const NOTHING: Uint8Array = Buffer.alloc(0);
 const WAIT: ClientStep = { type: 'wait' };
 const OVER: ClientStep = { type: 'over' };
 
@@ -203,6 +225,8 @@ export function createClient(o: ClientOptions): ClientMachine {
   let places = 1;
   /** The server may hold an open MAIL: RSET before the next one. */
   let dirty = false;
+  /** Transactions that wait for their recipients' replies, after one that had none accepted. */
+  let careful = o.careful === true ? CAREFUL_TRANSACTIONS : 0;
   let closing: Reply | undefined;
   let lastReply: Reply | undefined;
 
@@ -264,7 +288,7 @@ export function createClient(o: ClientOptions): ClientMachine {
     },
     data(transaction) {
       if (dialogue === 'stream') {
-        if (transaction.pending > 0 && transaction.size > STREAM_AHEAD_OCTETS) return WAIT;
+        if (transaction.pending > 0 && (careful > 0 || transaction.size > STREAM_AHEAD_OCTETS)) return WAIT;
         transaction.framing = 'chunk';
       }
       transaction.stage = 'message';
@@ -275,16 +299,16 @@ export function createClient(o: ClientOptions): ClientMachine {
         if (transaction.data === undefined) return WAIT;
         if (acceptedCount(transaction) === 0) return loneDot(transaction);
       }
-      const chunk = transaction.framing === 'chunk';
-      const step = command(chunk ? `BDAT ${transaction.size} LAST` : Buffer.alloc(0), {
-        command: 'final',
-        transaction,
-      });
       transaction.stage = 'done';
       current = undefined;
-      const replies = { mail: transaction.mailPlace, final: places - 1 };
-      const head = step.type === 'write' ? step.bytes : Buffer.alloc(0);
-      return { type: 'message', key: transaction.key, framing: transaction.framing, head, replies };
+      const { key, framing, size } = transaction;
+      const split = framing === 'chunk' && o.separateLast === true && size > 1;
+      const chunk = split ? `BDAT ${size - 1}\r\n` : `BDAT ${size} LAST\r\n`;
+      const head = framing === 'dot' ? NOTHING : Buffer.from(chunk);
+      if (split) command(head, { command: 'chunk', transaction });
+      command(head, { command: 'final', transaction });
+      transaction.finalPlace = places - 1;
+      return { type: 'message', key, framing, head, split };
     },
     done: () => undefined,
   };
@@ -354,6 +378,7 @@ export function createClient(o: ClientOptions): ClientMachine {
   const settle = (transaction: Transaction): ClientEvent[] => {
     if (transaction.stage !== 'done' || transaction.pending > 0) return [];
     open.delete(transaction.key);
+    careful = acceptedCount(transaction) === 0 ? CAREFUL_TRANSACTIONS : Math.max(0, careful - 1);
     return [{ type: 'settled', key: transaction.key, verdicts: verdicts(transaction) }];
   };
   const derail = (head: Awaited, reply: Reply): ClientEvent[] => {
@@ -365,14 +390,15 @@ export function createClient(o: ClientOptions): ClientMachine {
   const record = (head: Awaited, transaction: Transaction, reply: Reply): void => {
     if (head.command === 'mail') transaction.mail = reply;
     else if (head.command === 'rcpt') transaction.rcpt[head.at ?? 0] = reply;
-    else if (head.command === 'data') transaction.data = reply;
+    else if (head.command === 'data' || head.command === 'chunk') transaction.data = reply;
     else transaction.finals.push(reply);
   };
   /** Rule 2. */
   const fits = (head: Awaited, transaction: Transaction, reply: Reply): boolean => {
     if (replyClass(reply) >= 4 || head.command === 'mail' || transaction.lone) return true;
     if (transaction.mail === undefined || replyClass(transaction.mail) !== 2) return false;
-    return head.command !== 'final' || (transaction.left && acceptedCount(transaction) > 0);
+    if (head.command === 'final' && !transaction.left) return false;
+    return acceptedCount(transaction) > 0 || (head.command !== 'final' && head.command !== 'chunk');
   };
   const answer = (head: Awaited, reply: Reply): ClientEvent[] => {
     const { transaction } = head;
@@ -389,7 +415,7 @@ export function createClient(o: ClientOptions): ClientMachine {
   const isPointless = (transaction: Transaction): boolean => {
     if (blind || transaction.pending > 0) return false;
     if (isRefused(transaction)) return true;
-    if (transaction.data !== undefined) return replyClass(transaction.data) !== 3;
+    if (transaction.data !== undefined) return replyClass(transaction.data) >= 4;
     return transaction.rcptSent === transaction.rcpt.length && acceptedCount(transaction) === 0;
   };
 
@@ -448,7 +474,7 @@ export function createClient(o: ClientOptions): ClientMachine {
     receive(reply) {
       if (phase === 'over' || phase === 'derailed') return [];
       const head = awaiting.shift();
-      if (head === undefined && reply.code !== 421) return outOfStep('nothing', reply);
+      if (head === undefined && !isGoodbye(reply)) return outOfStep('nothing', reply);
       lastReply = reply;
       const kind = replyClass(reply);
       if (head !== undefined && blind && (EXPECTED[head.command] ?? kind) !== kind) return derail(head, reply);
@@ -470,7 +496,15 @@ export function createClient(o: ClientOptions): ClientMachine {
       const key = keys++;
       const transaction: Transaction = {
         ...{ key, size, envelope, stage: 'reset', rcptSent: 0, pending: 0, framing: 'dot', lone: false },
-        ...{ mailPlace: 0, mail: undefined, data: undefined, finals: [], left: false, perRecipient: lmtp },
+        ...{
+          mailPlace: 0,
+          finalPlace: 0,
+          mail: undefined,
+          data: undefined,
+          finals: [],
+          left: false,
+          perRecipient: lmtp,
+        },
         rcpt: envelope.recipients.map(() => undefined),
       };
       open.set(key, transaction);
@@ -479,6 +513,20 @@ export function createClient(o: ClientOptions): ClientMachine {
     },
     finish() {
       finishing = true;
+    },
+    chunks(key, count) {
+      const transaction = open.get(key);
+      const final = transaction?.pending ? awaiting.pop() : undefined;
+      if (transaction === undefined || final === undefined) return;
+      for (let added = 0; added < count; added++) awaiting.push({ command: 'chunk', transaction });
+      awaiting.push(final);
+      places += count;
+      transaction.pending += count;
+      transaction.finalPlace += count;
+    },
+    places(key) {
+      const transaction = open.get(key);
+      return transaction && { mail: transaction.mailPlace, final: transaction.finalPlace };
     },
     left(key) {
       const transaction = open.get(key);
@@ -523,7 +571,7 @@ const REFUSALS: Readonly<Partial<Record<AwaitedCommand, string>>> = {
 /** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes. */
 function isClosing(head: Awaited | undefined, reply: Reply): boolean {
   if (head?.command === 'reset') return replyClass(reply) >= 4;
-  return reply.code === 421 && (head === undefined || head.transaction !== undefined);
+  return isGoodbye(reply) && reply.code !== 221 && (head === undefined || head.transaction !== undefined);
 }
 
 function chooseDialogue(wanted: Dialogue, extensions: Extensions): Exclude<Dialogue, 'auto' | 'bsmtp'> {

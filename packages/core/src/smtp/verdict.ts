@@ -1,5 +1,4 @@
 /** What the replies of one transaction mean for each of its recipients. Pure; {@link ClientMachine} feeds it. */
-import type { Envelope } from '../envelope.ts';
 import { type Outcome, outcomeOf, type Reply, replyClass, replyText } from '../outcome.ts';
 
 /** What became of one recipient of a transaction. */
@@ -13,7 +12,6 @@ export type Verdict =
 
 /** The replies to one transaction so far. */
 export interface TransactionReplies {
-  readonly envelope: Envelope;
   readonly mail: Reply | undefined;
   /** One place per recipient, in the envelope's order. */
   readonly rcpt: readonly (Reply | undefined)[];
@@ -54,7 +52,7 @@ export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict
     const final = replies.finals[replies.perRecipient ? place : 0];
     if (rcpt !== undefined) place++;
     if (isRefusal(replies.data)) return refused(replies.data, end);
-    if (rcpt !== undefined && final !== undefined) return final.code === 421 ? refused(final, end) : outcomeOf(final);
+    if (rcpt !== undefined && final !== undefined) return isGoodbye(final) ? refused(final, end) : outcomeOf(final);
     if (end?.closing !== undefined) return { type: 'unsent', reply: end.closing };
     return replies.left ? { type: 'uncertain' } : { type: 'unsent' };
   });
@@ -66,12 +64,24 @@ export function isTooMany(reply: Reply): boolean {
   return reply.code === 452 || ([451, 552].includes(reply.code) && /too many recipients/i.test(replyText(reply)));
 }
 
+/**
+ * True for a reply after which the server closes: 221, 421 (RFC 5321 §3.8), and the last word of Exim 4.96 to a client it finds clumsy
+ * (`503 Too many syntax or protocol errors`, `554 Too many nonmail commands`).
+ */
+export function isGoodbye(reply: Reply): boolean {
+  if (reply.code === 221 || reply.code === 421) return true;
+  return (
+    replyClass(reply) === 5 &&
+    /^too many (?:syntax or protocol errors|nonmail commands)/i.test(reply.lines.at(-1) ?? '')
+  );
+}
+
 function isRefusal(reply: Reply | undefined): reply is Reply {
   return reply !== undefined && replyClass(reply) >= 4;
 }
 
 function refused(reply: Reply, end: SessionEnd | undefined): Verdict {
-  if (reply.code === 421) return { type: 'unsent', reply };
+  if (isGoodbye(reply)) return { type: 'unsent', reply };
   if (reply === end?.suspect && replyClass(reply) === 5) return { type: 'deferred', reply, reason: replyText(reply) };
   return outcomeOf(reply);
 }

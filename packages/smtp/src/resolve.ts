@@ -1,0 +1,94 @@
+import {
+  type CourierReport,
+  type Entry,
+  type ForwardPath,
+  type Link,
+  type Outcome,
+  type Recipient,
+  raceAbort,
+} from '@postern/core';
+import { fetchCommand, judge, parsePlace, parseReceipt, type Receipt, removeCommand } from './receipt.ts';
+
+/** How long a far session that goes on without its link is waited for, seconds. */
+export const ORPHAN_WAIT_SECONDS = 20;
+/** Largest receipt that is read, octets. */
+const MAX_RECEIPT_OCTETS = 16_777_216;
+
+/** Looks up what became of earlier attempts, one fetch per receipt. */
+export class Resolver {
+  readonly #link: Link;
+  readonly #report: CourierReport;
+  readonly #receipts = new Map<string, Promise<Receipt | undefined>>();
+
+  constructor(link: Link, report: CourierReport) {
+    this.#link = link;
+    this.#report = report;
+  }
+
+  /**
+   * Reports what is known of an entry's unresolved recipients, and returns those to send to: the new ones, those that were proven not to
+   * be accepted, and those of whom nothing can be proven. A far session that has not ended keeps its recipients uncertain.
+   */
+  async prepare(entry: Entry): Promise<readonly Recipient[]> {
+    const known = new Map<ForwardPath, Outcome>();
+    // A later attempt was made knowing the earlier ones, so it is asked first.
+    for (const { receipt, recipients } of entry.unresolved.toReversed()) {
+      const place = parsePlace(receipt);
+      if (place === undefined) continue;
+      const findings = judge(await this.#fetch(place.name), { place, recipients });
+      for (const [at, to] of recipients.entries()) {
+        const finding = findings[at];
+        if (finding?.type === 'known' && !known.has(to)) known.set(to, finding.outcome);
+        if (finding?.type === 'running' && !known.has(to)) known.set(to, { type: 'uncertain', receipt });
+      }
+    }
+    const { recipients } = entry.envelope;
+    const told = recipients.filter(({ to }) => known.has(to));
+    if (told.length > 0) await this.#report.attempting(entry.id, {});
+    for (const { to } of told) {
+      const outcome = known.get(to);
+      if (outcome !== undefined) await this.#report.outcome(entry.id, to, outcome);
+    }
+    return recipients.filter(({ to }) => !known.has(to));
+  }
+
+  /** Removes what was fetched and has ended. Best effort. */
+  async forget(): Promise<void> {
+    const names: string[] = [];
+    for (const [name, receipt] of this.#receipts) {
+      const found = await receipt.catch(() => undefined);
+      if (found?.ended === true) names.push(name);
+    }
+    if (names.length > 0) await this.#run(removeCommand(names));
+  }
+
+  #fetch(name: string): Promise<Receipt | undefined> {
+    const known = this.#receipts.get(name);
+    if (known !== undefined) return known;
+    const fetched = this.#run(fetchCommand(name, { seconds: ORPHAN_WAIT_SECONDS })).then((bytes) =>
+      bytes === undefined ? undefined : parseReceipt(bytes),
+    );
+    this.#receipts.set(name, fetched);
+    return fetched;
+  }
+
+  /** Output of a far command, or undefined when it failed. Rejects when the link is lost. */
+  async #run(command: string): Promise<Buffer | undefined> {
+    const { signal } = this.#report;
+    const channel = await this.#link.open({ type: 'exec', command }, { signal });
+    const chunks: Buffer[] = [];
+    let octets = 0;
+    channel.stream.on('error', () => {});
+    channel.stream.on('data', (chunk: Buffer) => {
+      octets += chunk.length;
+      if (octets <= MAX_RECEIPT_OCTETS) chunks.push(chunk);
+    });
+    channel.stream.end();
+    const exit = await raceAbort(channel.exit, signal).catch((error) => {
+      channel.abort(error);
+      throw error;
+    });
+    if (exit.type === 'lost') throw exit.error;
+    return exit.type === 'exit' && exit.code === 0 && octets <= MAX_RECEIPT_OCTETS ? Buffer.concat(chunks) : undefined;
+  }
+}
