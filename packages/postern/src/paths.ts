@@ -96,9 +96,9 @@ export function makeStateDirectory(path: string, uid: number): void {
   make(path);
   const found = statSync(path);
   if (!found.isDirectory() || found.uid !== uid) throw notOurs(path);
-  if ((found.mode & 0o022) !== 0) {
-    throw new PosternError('config', `others can write in the state directory ${path}`, {
-      fix: `chmod go-w ${quote(path)}`,
+  if ((found.mode & 0o002) !== 0) {
+    throw new PosternError('config', `everybody can write in the state directory ${path}`, {
+      fix: `chmod o-w ${quote(path)}`,
     });
   }
 }

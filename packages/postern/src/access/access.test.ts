@@ -104,9 +104,13 @@ describe('rows of /proc/net/tcp', () => {
 
 describe('who comes in', () => {
   const judge = (peer: Awaited<ReturnType<typeof identifyPeer>>, ...allow: AllowRule[]) =>
-    createAdmit({ allow, listener: 'tcp', uid: 1000, stateDir: dir, identify: () => Promise.resolve(peer) })(
-      {} as Socket,
-    );
+    createAdmit({
+      allow: () => allow,
+      listener: 'tcp',
+      uid: 1000,
+      stateDir: dir,
+      identify: () => Promise.resolve(peer),
+    })({} as Socket);
   const me = { type: 'user', uid: 1000 } as const;
   const other = { type: 'user', uid: 1001 } as const;
   const sameUser = { type: 'same-user' } as const;
@@ -128,7 +132,7 @@ describe('who comes in', () => {
   test('anyone opens to all', async () =>
     expect(await judge({ type: 'unknown' }, { type: 'anyone' })).toEqual({ type: 'open', who: 'anyone' }));
   test('a Unix socket opens by its file mode', async () => {
-    const admit = createAdmit({ allow: [], listener: 'unix', uid: 1000, stateDir: dir });
+    const admit = createAdmit({ allow: () => [], listener: 'unix', uid: 1000, stateDir: dir });
     expect(await admit({} as Socket)).toEqual({ type: 'open', who: 'unix' });
   });
   test('the local password is asked of others, and a rotation counts at once', async () => {

@@ -5,7 +5,8 @@ import { verifyPassword } from './password.ts';
 
 /** What {@link createAdmit} judges by. */
 export interface AdmitOptions {
-  readonly allow: readonly AllowRule[];
+  /** The rules as they are now; asked for each connection. */
+  readonly allow: () => readonly AllowRule[];
   /** The kind of listener: a Unix socket lies 0600 in a 0700 directory, so who reaches it is in. */
   readonly listener: 'tcp' | 'unix';
   /** Our uid. */
@@ -25,14 +26,15 @@ export function createAdmit(o: AdmitOptions): Admit {
 
 function judge(o: AdmitOptions, peer: Peer): Admission {
   // What Postern itself opened is somebody else's connection, carried: it never comes in by our own uid.
+  const allow = o.allow();
   if (peer.type === 'user') {
-    for (const rule of o.allow) {
+    for (const rule of allow) {
       if (rule.type === 'same-user' && peer.uid === o.uid) return { type: 'open', who: 'same-user' };
       if (rule.type === 'user' && peer.uid === rule.uid) return { type: 'open', who: `user:${rule.name}` };
     }
   }
-  if (o.allow.some((rule) => rule.type === 'anyone')) return { type: 'open', who: 'anyone' };
-  if (o.allow.some((rule) => rule.type === 'password')) {
+  if (allow.some((rule) => rule.type === 'anyone')) return { type: 'open', who: 'anyone' };
+  if (allow.some((rule) => rule.type === 'password')) {
     return { type: 'password', verify: (given) => verifyPassword(o.stateDir, given) };
   }
   return { type: 'refused', reason: refusal(peer) };

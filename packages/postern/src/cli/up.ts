@@ -1,7 +1,8 @@
 import { printable, systemEnv } from '@postern/core';
-import { planUp } from '../config/plan.ts';
+import type { Config } from '../config/load.ts';
+import { type Plan, planUp } from '../config/plan.ts';
 import { LISTEN_ACCEPTED, type ListenAddress, parseListen } from '../config/units.ts';
-import { startDaemon } from '../daemon/daemon.ts';
+import { type Daemon, startDaemon } from '../daemon/daemon.ts';
 import { createLogger, type Logger } from '../daemon/log.ts';
 import { notifyServiceManager } from '../daemon/notify.ts';
 import { PosternError } from '../errors.ts';
@@ -14,16 +15,13 @@ export async function up(
 ): Promise<number> {
   const { surroundings, output, options } = context;
   const { env } = surroundings;
-  const config = configOf(context);
-  const flag = (name: string, text: string | undefined): ListenAddress | undefined => {
-    if (text === undefined) return undefined;
-    try {
-      return parseListen(text, { runtimeDir: config.runtimeDir, home: surroundings.home });
-    } catch (error) {
-      throw new PosternError('usage', `--${name}: ${(error as Error).message}; accepted: ${LISTEN_ACCEPTED}`);
-    }
+  const read = (): { config: Config; plan: Plan } => {
+    const config = configOf(context);
+    const imap = readAddress('--imap', o.imap, context, config);
+    const smtp = readAddress('--smtp', o.smtp, context, config);
+    return { config, plan: planUp(config, { hosts: o.hosts, imap, smtp }) };
   };
-  const plan = planUp(config, { hosts: o.hosts, imap: flag('imap', o.imap), smtp: flag('smtp', o.smtp) });
+  const { config, plan } = read();
   const log = createLogger({
     json: options.json,
     tty: output.errTty,
@@ -36,11 +34,37 @@ export async function up(
   const { imap, smtp } = daemon;
   output.out(options.json ? `${JSON.stringify({ event: 'ready', imap, smtp })}\n` : `${readyLine(imap, smtp)}\n`);
   await notifyServiceManager(env, ['READY=1', `STATUS=${readyLine(imap, smtp)}`]);
+  process.on('SIGHUP', () => reload(daemon, read, log));
   const name = await signals.first;
   log.info(`${name}: draining`);
   void notifyServiceManager(env, ['STOPPING=1']);
   await daemon.drain({ hurry: signals.second });
   return 0;
+}
+
+function readAddress(
+  flag: string,
+  text: string | undefined,
+  { surroundings }: Context,
+  config: Config,
+): ListenAddress | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return parseListen(text, { runtimeDir: config.runtimeDir, home: surroundings.home });
+  } catch (error) {
+    throw new PosternError('usage', `${flag}: ${(error as Error).message}; accepted: ${LISTEN_ACCEPTED}`);
+  }
+}
+
+/** SIGHUP: a configuration that cannot be used changes nothing. */
+function reload(daemon: Daemon, read: () => { config: Config; plan: Plan }, log: Logger): void {
+  try {
+    const late = daemon.reload(read());
+    const rest = late.length === 0 ? '' : `; a restart is needed for ${late.join(', ')}`;
+    log[late.length === 0 ? 'info' : 'warn'](`SIGHUP: reloaded routes and access${rest}`);
+  } catch (error) {
+    log.error(`SIGHUP: nothing reloaded: ${(error as Error).message}`);
+  }
 }
 
 function readyLine(imap: readonly string[], smtp: readonly string[]): string {

@@ -49,7 +49,7 @@ export function controlHandlers(parts: DaemonParts): ControlHandlers {
 }
 
 function rows(parts: DaemonParts): QueueRow[] {
-  const routeOf = routeFinder(parts.routes);
+  const routeOf = routeFinder(parts.live.routes);
   const now = parts.env.wallNow();
   return [...parts.spool.entries()].map((state) => {
     const { active = false, next, reason = '' } = parts.runner.waiting(state.id) ?? {};

@@ -1,6 +1,6 @@
 import { type Admit, type Env, type Spool, sleep } from '@postern/core';
 import { createEndpoint, type Endpoint, type ImapdFor } from '@postern/imap';
-import { type CompiledRoutes, createIntake, type Intake, type RelayEvent, type Runner } from '@postern/relay';
+import { createIntake, type Intake, type RelayEvent, type Runner } from '@postern/relay';
 import { openSpool } from '@postern/spool';
 import { createAdmit } from '../access/admit.ts';
 import { ensurePassword } from '../access/password.ts';
@@ -17,13 +17,13 @@ import {
 } from '../paths.ts';
 import { lendHandler } from '../pipe/lend.ts';
 import { spoolFailure } from '../queue/offline.ts';
-import { toRoutes } from '../queue/route-of.ts';
 import { activatedSockets, imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
 import { controlHandlers } from './control.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
 import { logImapEvent, logLinkEvent, logRelayEvent, logSpoolEvent } from './log-events.ts';
+import { type Live, liveOf, reload } from './reload.ts';
 import { localHostname, startRunner } from './runner.ts';
 
 /** What a daemon is made of. */
@@ -40,6 +40,8 @@ export interface Daemon {
   /** True addresses of the open listeners. */
   readonly imap: readonly string[];
   readonly smtp: readonly string[];
+  /** Takes over what may change while everything runs; returns the tables that count only after a restart. */
+  reload(next: { readonly config: Config; readonly plan: Plan }): string[];
   /**
    * Ends it in order: nothing new comes in, what is under way ends, links close. What takes longer than {@link DRAIN_MS}, or is under way when
    * `hurry` aborts, is cut off. Never rejects.
@@ -57,7 +59,7 @@ export interface DaemonParts {
   readonly hosts: ReadonlyMap<string, Host>;
   readonly spool: Spool;
   readonly runner: Runner;
-  readonly routes: CompiledRoutes;
+  readonly live: Live;
   readonly endpoints: readonly Endpoint[];
   readonly intakes: readonly Intake[];
   readonly listeners: { readonly imap: readonly string[]; readonly smtp: readonly string[] };
@@ -132,19 +134,19 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     });
   }
   const onRelayEvent = (event: RelayEvent): void => logRelayEvent(log, event);
-  const routes = toRoutes(plan.routes);
   const { stateDir } = config;
-  const runner = await startRunner({ routes, hosts, spool, stateDir, env, log, onEvent: onRelayEvent });
+  const live = liveOf(config, plan);
+  const runner = await startRunner({ live, hosts, spool, stateDir, env, log, onEvent: onRelayEvent });
   undo.push(() => runner.close());
   const parts: DaemonParts = {
-    ...{ config, plan, hosts, spool, runner, routes, env },
-    endpoints: bound.imap.map(({ listener, plan: endpoint }) => openEndpoint(listener, endpoint, hosts, o)),
+    ...{ config, plan, hosts, spool, runner, live, env },
+    endpoints: bound.imap.map(({ listener, plan: endpoint }) => openEndpoint(listener, endpoint, { hosts, live }, o)),
     intakes: bound.smtp.map((listener) =>
       createIntake({
         server: listener.server,
         spool,
-        routes: () => routes,
-        admit: admitFor(listener, o),
+        routes: () => live.routes,
+        admit: admitFor(listener, live, o),
         hostname: localHostname(),
         ...(plan.smtp === undefined ? {} : { sizeLimit: plan.smtp.maxSize }),
         env,
@@ -166,7 +168,11 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   const listeners = [...bound.imap.map(({ listener }) => listener), ...bound.smtp];
   for (const listener of listeners) listener.release();
   const end = (): Promise<void> => drain(parts, listeners, control);
-  return { ...parts.listeners, drain: ({ hurry }) => within(env, hurry, end) };
+  return {
+    ...parts.listeners,
+    reload: (next) => reload(parts, next),
+    drain: ({ hurry }) => within(env, hurry, end),
+  };
 }
 
 interface Bound {
@@ -200,9 +206,9 @@ function spareOf(plan: Plan, host: string): number {
   return Math.max(0, ...leading.map((endpoint) => endpoint.spare));
 }
 
-function admitFor(listener: BoundListener, { config, surroundings }: DaemonOptions): Admit {
+function admitFor(listener: BoundListener, live: Live, { config, surroundings }: DaemonOptions): Admit {
   return createAdmit({
-    allow: config.allow,
+    allow: () => live.allow,
     listener: listener.type,
     uid: surroundings.uid,
     stateDir: config.stateDir,
@@ -212,7 +218,7 @@ function admitFor(listener: BoundListener, { config, surroundings }: DaemonOptio
 function openEndpoint(
   listener: BoundListener,
   plan: ImapPlan,
-  hosts: ReadonlyMap<string, Host>,
+  { hosts, live }: Pick<DaemonParts, 'hosts' | 'live'>,
   o: DaemonOptions,
 ): Endpoint {
   const fixed = plan.host === undefined ? undefined : hosts.get(plan.host)?.imapd;
@@ -220,7 +226,7 @@ function openEndpoint(
   return createEndpoint({
     server: listener.server,
     imapd,
-    admit: admitFor(listener, o),
+    admit: admitFor(listener, live, o),
     env: o.env,
     onEvent: (event) => logImapEvent(o.log, event),
     // Only a listener that leads to one host can greet before anybody has said a name.

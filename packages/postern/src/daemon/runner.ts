@@ -1,20 +1,13 @@
 import { hostname } from 'node:os';
 import type { Env, Spool } from '@postern/core';
-import {
-  type CompiledRoutes,
-  createRunner,
-  type HostCourier,
-  type OnRelayEvent,
-  type Route,
-  type Runner,
-  routeKey,
-} from '@postern/relay';
+import { createRunner, type HostCourier, type OnRelayEvent, type Route, type Runner, routeKey } from '@postern/relay';
 import { createCourier } from '@postern/smtp';
 import { maildirWriter } from '@postern/spool';
 import { bouncesDirectory } from '../paths.ts';
 import type { Host } from './hosts.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
+import type { Live } from './reload.ts';
 
 /** This machine's name for greetings, `Received:` and Message-ID; `localhost` where it has none fit for SMTP (RFC 5321 §2.3.5). */
 export function localHostname(): string {
@@ -24,7 +17,7 @@ export function localHostname(): string {
 
 /** Starts the queue over the hosts' links. `close` also closes the local bounces. */
 export async function startRunner(o: {
-  readonly routes: CompiledRoutes;
+  readonly live: Live;
   readonly hosts: ReadonlyMap<string, Host>;
   readonly spool: Spool;
   readonly stateDir: string;
@@ -53,7 +46,7 @@ export async function startRunner(o: {
   const { spool, env, onEvent } = o;
   const runner = createRunner({
     ...{ spool, env, onEvent, bounces, courierFor },
-    routes: () => o.routes,
+    routes: () => o.live.routes,
     hostname: localHostname(),
   });
   const close: Runner['close'] = async (options) => {

@@ -1,11 +1,12 @@
 import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import type { Gate } from '@postern/gate';
 import { startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { hostPort, makePlace, PLAIN, type Place, postern, up } from './support/postern.ts';
 
-/** How `postern up` ends. */
+/** Signals of `postern up`: how it ends, and how it reloads. */
 let gate: Gate;
 let place: Place;
 beforeAll(async () => {
@@ -88,4 +89,32 @@ test('a second signal does not wait for it, and nothing is acknowledged', async 
   expect(await daemon.ended).toBe(0);
   await smtp.ended;
   expect(smtp.all()).not.toContain('queued as');
+});
+
+test('SIGHUP takes over routes, keeps sessions, and leaves a faulty file alone', async () => {
+  const other = await makePlace(gate, PLAIN.replace('match = ["*"]', 'match = ["elsewhere.test"]'), 'reload');
+  await using daemon = await up(other);
+  const imap = open(daemon.imap[0]);
+  await imap.said('* OK');
+  imap.socket.write('a LOGIN x y\r\n');
+  await imap.said('a OK');
+  const smtp = open(daemon.smtp[0]);
+  await smtp.said('220 ');
+  smtp.socket.write('EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<gate@gate.test>\r\n');
+  await smtp.said('550 5.7.1');
+  const text = await readFile(other.config, 'utf8');
+  await writeFile(other.config, text.replace('elsewhere.test', 'gate.test'));
+  daemon.child.kill('SIGHUP');
+  await daemon.logged(/reloaded routes and access"/);
+  smtp.socket.write('RCPT TO:<gate@gate.test>\r\n');
+  await smtp.said('250 2.1.5');
+  await writeFile(other.config, `${text}colour = "red"\n`);
+  daemon.child.kill('SIGHUP');
+  await daemon.logged(/nothing reloaded: [^"]*colour/);
+  smtp.socket.write('RCPT TO:<gate+again@gate.test>\r\n');
+  await smtp.said('250 2.1.5');
+  imap.socket.write('b NOOP\r\n');
+  await imap.said('b OK');
+  imap.socket.destroy();
+  smtp.socket.destroy();
 });
