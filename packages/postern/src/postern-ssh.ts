@@ -22,8 +22,9 @@ function askSsh(argv: readonly string[]): void {
 
 /** File names are made absolute: a daemon has another working directory. */
 function absolute(option: string): string {
-  const [, key, file] = /^(IdentityFile=)(.+)$/.exec(option) ?? [];
-  return key === undefined || file === undefined || /^[/~%$]/.test(file) ? option : key + resolve(file);
+  const [, key, file] =
+    /^((?:identity|userknownhosts|globalknownhosts|certificate)file\s*[=\s]\s*)(\S.*)$/i.exec(option) ?? [];
+  return key === undefined || file === undefined || /^[/~%$"]|^none$/.test(file) ? option : key + resolve(file);
 }
 
 function askOf(call: SshRun): PipeAsk {

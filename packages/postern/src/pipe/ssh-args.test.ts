@@ -134,7 +134,7 @@ const CALLS: readonly [string, readonly string[], SshCall][] = [
     ['-tt', 'gate', 'id'],
     run({
       target: exec('id'),
-      warnings: ['no terminal is given: a lent channel has none', 'no terminal is given: a lent channel has none'],
+      warnings: ['no terminal is given: a lent channel has none'],
     }),
   ],
   ['-A is not given, and -v tells', ['-Av', 'gate'], run({ verbose: true, notes: ['the agent is not forwarded'] })],

@@ -307,7 +307,7 @@ function finish(draft: Draft, command: readonly string[]): SshCall {
     verbose: draft.verbose,
     ...(timeoutSeconds === undefined ? {} : { timeoutSeconds }),
     notes: draft.notes,
-    warnings: draft.warnings,
+    warnings: [...new Set(draft.warnings)],
   };
 }
 
