@@ -89,11 +89,14 @@ export function runProxyCommand(command: string): Duplex {
     },
   });
   child.stdout.on('data', (chunk) => pipe.push(chunk) || child.stdout.pause());
-  child.stdout.on('end', () => pipe.push(null));
   child.stdin.on('error', (error) => pipe.destroy(error));
   child.on('error', (error) => pipe.destroy(error));
-  child.on('exit', (code, signal) => {
-    if (code !== 0) pipe.destroy(new Error(`ProxyCommand ended with ${signal ?? `status ${code}`}`));
+  // Waits for the status, which tells an end from a failure.
+  child.on('close', (code, signal) => {
+    if (code === 0) pipe.push(null);
+    else pipe.destroy(new Error(`ProxyCommand ended with ${signal ?? `status ${code}`}`));
   });
+  // It may fail before anybody listens.
+  pipe.on('error', () => {});
   return pipe;
 }
