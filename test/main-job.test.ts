@@ -92,6 +92,18 @@ describe('a gate named only in ssh_config', () => {
   });
 });
 
+describe('every dialogue', () => {
+  test.each(['auto', 'stream', 'pipelined', 'lockstep'])('%s delivers every message once', async (dialogue) => {
+    const config = PLAIN.replace('host = "gate"\n[smtp]', 'host = "gate"\nspare = 0\n[smtp]');
+    const place = await makePlace(gate, `${config}dialogue = "${dialogue}"\n`, dialogue);
+    await using daemon = await up(place);
+    const subjects = Array.from({ length: 12 }, (_, index) => `by-${dialogue}-${String(index).padStart(2, '0')}`);
+    await Promise.all(subjects.map((subject) => send(daemon.smtp[0], { subject })));
+    await queueEnds(place);
+    for (const subject of subjects) await arrived(subject);
+  });
+});
+
 describe('check tells each fault in one sentence, with its fix and exit status', () => {
   /** Runs `check gate --json` and gives the layer that failed. */
   async function failing(place: Place): Promise<{ code: number | null; layer: string; detail: string; fix: string }> {

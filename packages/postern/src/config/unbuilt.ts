@@ -19,8 +19,8 @@ export function checkBuilt(values: FileValues): ConfigFault[] {
   for (const [index, route] of (values.route ?? []).entries()) {
     if (route.smarthost !== undefined) refuse(['route', index, 'smarthost'], 'a smarthost', 'host');
     if (route.queue === false) refuse(['route', index, 'queue'], 'cut-through', 'true');
-    if (route.dialogue === 'stream' || route.dialogue === 'bsmtp') {
-      refuse(['route', index, 'dialogue'], `the "${route.dialogue}" dialogue`, '"auto", "pipelined", "lockstep"');
+    if (route.dialogue === 'bsmtp') {
+      refuse(['route', index, 'dialogue'], 'the "bsmtp" dialogue', '"auto", "stream", "pipelined", "lockstep"');
     }
   }
   for (const index of (values.forward ?? []).keys()) refuse(['forward', index], 'a forward');
