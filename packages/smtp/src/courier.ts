@@ -50,11 +50,10 @@ export function createCourier(o: CourierOptions): Courier {
   const protocol = o.protocol ?? (o.target.type === 'unix' ? 'lmtp' : 'smtp');
   const dialogue = o.dialogue ?? 'auto';
   const withReceipts = o.receipts !== false && protocol === 'smtp' && o.target.type === 'exec' && dialogue !== 'bsmtp';
-  const stream = dialogue === 'auto' || dialogue === 'stream';
   const windows = { receipt: o.window ?? STREAM_WINDOW, none: o.window ?? WINDOW_WITHOUT_RECEIPT };
   const run = async (source: JobSource, report: CourierReport, number: number): Promise<SessionResult> => {
     const receipt = withReceipts ? newReceiptName() : undefined;
-    const target = receipt === undefined ? o.target : wrap(o.target, { name: receipt, stream });
+    const target = receipt === undefined ? o.target : wrap(o.target, receipt);
     const channel = await o.link.open(target, { signal: report.signal });
     onEvent({ type: 'open', session: number });
     const result = await runSession({
@@ -65,7 +64,6 @@ export function createCourier(o: CourierOptions): Courier {
         dialogue,
         protocol,
         window: windows.receipt,
-        separateLast: withReceipts,
         careful: number > 1,
       },
     });
@@ -93,8 +91,8 @@ export function createCourier(o: CourierOptions): Courier {
   };
 }
 
-function wrap(target: Target, o: { name: string; stream: boolean }): Target {
-  return target.type === 'exec' ? { type: 'exec', command: receiptCommand(target.command, o) } : target;
+function wrap(target: Target, name: string): Target {
+  return target.type === 'exec' ? { type: 'exec', command: receiptCommand(target.command, name) } : target;
 }
 
 /** Waits for the first entry, so that no session is opened for an empty batch. */

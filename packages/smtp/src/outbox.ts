@@ -18,6 +18,7 @@ export class Outbox implements Disposable {
   readonly #o: { onProgress: () => void; onError: (error: unknown) => void };
   #items: Item[] = [];
   #octets = 0;
+  #total = 0;
   #pumping = false;
   #kick: NodeJS.Immediate | undefined;
   #disposed = false;
@@ -34,8 +35,14 @@ export class Outbox implements Disposable {
     return this.#blocked;
   }
 
+  /** Octets pushed since it was made. */
+  get total(): number {
+    return this.#total;
+  }
+
   push(bytes: Uint8Array): void {
     if (bytes.length === 0 || this.#disposed) return;
+    this.#total += bytes.length;
     this.#items.push({ type: 'bytes', bytes });
     this.#octets += bytes.length;
     if (this.#octets >= WRITE_OCTETS) this.flush();

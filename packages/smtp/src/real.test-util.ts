@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { type Channel, type Exit, type Link, LinkError, STDERR_TAIL_BYTES, type Target } from '@postern/core';
 import type { Gate } from '@postern/gate';
@@ -14,7 +14,7 @@ export interface ProcessLink extends Link {
  * A link onto a gate without our own ssh: `exec` runs in the far account's environment, or with `ssh: true` through the system's ssh and
  * the gate's real sshd.
  */
-export function processLink(gate: Gate, o: { ssh?: boolean } = {}): ProcessLink {
+export function processLink(gate: Gate, o: { ssh?: boolean; port?: number } = {}): ProcessLink {
   const channels = new Set<Channel>();
   const lost = (): LinkError => new LinkError('the link was lost', { code: 'lost', layer: 'tcp' });
   const keep = (channel: Channel): Channel => {
@@ -26,7 +26,7 @@ export function processLink(gate: Gate, o: { ssh?: boolean } = {}): ProcessLink 
     host: 'gate',
     state: { type: 'up' },
     async open(target) {
-      return keep(await openTarget(gate, target, o.ssh === true));
+      return keep(await openTarget(gate, target, o));
     },
     wake() {},
     watch: () => ({ [Symbol.dispose]() {} }),
@@ -39,22 +39,26 @@ export function processLink(gate: Gate, o: { ssh?: boolean } = {}): ProcessLink 
   };
 }
 
-async function openTarget(gate: Gate, target: Target, ssh: boolean): Promise<Channel> {
-  if (target.type === 'exec') return processChannel(spawnFar(gate, target.command, ssh));
+async function openTarget(gate: Gate, target: Target, o: { ssh?: boolean; port?: number }): Promise<Channel> {
+  if (target.type === 'exec') return processChannel(spawnFar(gate, target.command, o), o.ssh === true);
   if (target.type === 'subsystem') throw new Error('no subsystems here');
   const socket = target.type === 'tcp' ? connect(target.port, target.host) : connect(target.path);
   await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
   return socketChannel(socket);
 }
 
-function spawnFar(gate: Gate, command: string, ssh: boolean): ChildProcess {
-  if (ssh) return spawn('ssh', ['-T', '-F', gate.client.configFile, gate.ssh.name, command]);
+function spawnFar(gate: Gate, command: string, o: { ssh?: boolean; port?: number }): ChildProcess {
+  if (o.ssh === true) {
+    const known = `[127.0.0.1]:${gate.ssh.port}`;
+    const through = o.port === undefined ? [] : ['-p', String(o.port), '-o', `HostKeyAlias=${known}`];
+    return spawn('ssh', ['-T', '-F', gate.client.configFile, ...through, gate.ssh.name, command]);
+  }
   const { account, context } = gate;
   const env = { ...context.baseEnv, ...account.env, HOME: account.home, USER: account.user };
   return spawn('/bin/sh', ['-c', command], { cwd: account.home, env, ...account.as });
 }
 
-function processChannel(child: ChildProcess): Channel {
+function processChannel(child: ChildProcess, ssh: boolean): Channel {
   const { stdin, stdout, stderr } = child;
   if (stdin === null || stdout === null || stderr === null) throw new Error('no pipes');
   stdin.on('error', () => {});
@@ -73,10 +77,16 @@ function processChannel(child: ChildProcess): Channel {
     },
   });
   stdout.on('data', (chunk: Buffer) => void (stream.push(chunk) || stdout.pause()));
-  stdout.on('end', () => stream.push(null));
+  stdout.on('end', () => {
+    // Over a lost link there is no clean end.
+    if (!ssh) stream.push(null);
+    else void exit.then((how) => (how.type === 'lost' ? stream.destroy(how.error) : stream.push(null)));
+  });
   let aborted: Error | undefined;
   const exit = new Promise<Exit>((resolve) => {
     child.on('close', (code, name) => {
+      // ssh ends with 255 when its connection does.
+      if (ssh && code === 255) aborted ??= new LinkError('the link was lost', { code: 'lost', layer: 'tcp' });
       if (aborted !== undefined) resolve({ type: 'lost', error: toLinkError(aborted) });
       else resolve(code === null ? { type: 'signal', name: (name ?? '').slice(3) } : { type: 'exit', code });
     });
@@ -112,6 +122,36 @@ function socketChannel(socket: Socket): Channel {
     abort(reason) {
       aborted ??= reason;
       socket.destroy(reason);
+    },
+  };
+}
+
+/** A TCP hop to `port` that resets the connection when `budget` octets have passed towards it. */
+export async function cuttingProxy(port: number, budget: number): Promise<{ port: number } & Disposable> {
+  const sockets = new Set<Socket>();
+  const server = createServer((near) => {
+    const far = connect(port, '127.0.0.1');
+    let left = budget;
+    const cut = (): void => {
+      near.resetAndDestroy();
+      far.resetAndDestroy();
+    };
+    for (const socket of [near, far]) {
+      sockets.add(socket);
+      socket.setNoDelay(true).on('error', cut).on('close', cut);
+    }
+    near.on('data', (chunk: Buffer) => {
+      far.write(chunk.subarray(0, left), () => left <= 0 && cut());
+      left -= chunk.length;
+    });
+    far.on('data', (chunk: Buffer) => near.write(chunk));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: (server.address() as AddressInfo).port,
+    [Symbol.dispose]() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
     },
   };
 }

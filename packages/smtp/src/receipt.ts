@@ -1,15 +1,12 @@
 /**
  * Receipts: the far side's own record of the replies it was given, and what it proves.
  *
- * The far command runs inside {@link receiptCommand}, which copies every reply into a file. When the link dies, the far session goes on with the
- * bytes sshd holds; the wrapper then ends it. Law:
- * 1. Every command has one reply, so a reply's place among all replies tells what it answers.
- * 2. What the wrapper writes after the near side's last byte never completes a message with anything but its own last octet (which is an LF): see
- *    {@link ClientOptions.separateLast}. It is `LF LF MAIL FROM:<> QUIT QUIT …`, and only in the `stream` dialogue.
- * 3. The replies to that are the last {@link TAIL} before the goodbye at most. There a refusal proves nothing, and an acceptance is one only
- *    when MAIL was accepted after it (it is not in the middle of a chunked message, where `BDAT 1` cut off from its ` LAST` is accepted too).
- * 4. Absence of a final reply proves that a message was not accepted only when the server said goodbye: what it had still to say before
- *    that would be there.
+ * The far command runs inside {@link receiptCommand}, which copies every reply into a file, and counts what it was sent. When the link dies, the
+ * far session goes on with the bytes sshd holds. Law:
+ * 1. Every command has one reply, so a reply's place among all replies tells what it answers: a reply in the receipt proves its outcome.
+ * 2. A message whose last octet lies beyond the octets counted never reached the server whole: it was not accepted.
+ * 3. Neither was one without a reply in a session that the server ended with a goodbye: what it had to say before would be there.
+ * 4. Nothing else is proven.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import {
@@ -19,19 +16,18 @@ import {
   type Outcome,
   quoteAll,
   type Reply,
-  type ReplyEvent,
+  replyClass,
   verdicts,
 } from '@postern/core';
 
 /** Where receipts lie, in the far home; 0700. */
 const DIRECTORY = '$HOME/.postern/receipts';
-/** Replies that what the wrapper writes can bring about, the goodbye not counted. */
-const TAIL = 4;
-/** How much the wrapper writes to fill up a broken-off chunk, octets. */
-const FILL_OCTETS = 4_194_304;
 /** Receipts older than this are swept, days. */
 const KEEP_DAYS = 14;
+/** An orphaned session from which nothing came for so long is ended, seconds. */
+const QUIET_SECONDS = 30;
 const ANNOUNCEMENT = 'postern: receipt';
+const SENT = 'postern sent';
 const END = 'postern end';
 
 /** A fresh name for a receipt: 96 random bits. */
@@ -43,10 +39,14 @@ export function newReceiptName(): string {
  * `command` for the far shell, with its replies kept as receipt `name`. The receipt is removed over there when the near side has sent QUIT and
  * stayed for the answer. Where no receipt can be kept the command runs as it is. One line, for any login shell.
  */
-export function receiptCommand(command: string, o: { name: string; stream: boolean }): string {
-  return quoteAll(['sh', '-c', WRAPPER, 'sh', o.name, command, o.stream ? 'stream' : 'plain']);
+export function receiptCommand(command: string, name: string): string {
+  return quoteAll(['sh', '-c', WRAPPER, 'sh', name, command]);
 }
 
+/**
+ * `$r` holds the replies, `$r.n` the count of octets once input has ended, `$r.pid` what copies input. `tee` writes to `wc` first, so the count is
+ * never too small. The group is signalled only when it is this session's own, as under sshd (which calls setsid).
+ */
 const WRAPPER: string = [
   'umask 077',
   `d="${DIRECTORY}"`,
@@ -54,23 +54,23 @@ const WRAPPER: string = [
   'if { mkdir -p "$d" && (: >"$r") && mkfifo "$r.in"; } 2>/dev/null; then :; else eval "$2"; exit; fi',
   `echo "${ANNOUNCEMENT} $1" >&2`,
   'trap "" HUP PIPE',
+  'trap : TERM',
+  'g=$(ps -o pgid= -p $$ 2>/dev/null | tr -d " ")',
   'exec 3<&0',
-  // At the end of input, either the near side has closed after the goodbye, or the link is gone.
-  '{ cat <&3',
+  '{ sh -c "echo \\$\\$ >\\"\\$1.pid\\"; exec tee -i \\"\\$1.in\\"" sh "$r" <&3 | wc -c >"$r.n"',
+  // The near side closes after the goodbye; without one, its link is gone.
   'case "$(tail -n 1 "$r")" in 221*) exit;; esac',
-  ': >"$r.eof"',
-  'if [ "$3" = stream ] && grep -qi "^250[- ]chunking" "$r" && grep -qi "^250[- ]pipelining" "$r"',
-  'then printf "\\n\\nMAIL FROM:<>\\r\\n"',
-  `yes "$(printf "QUIT\\r")" | head -c ${FILL_OCTETS}`,
-  'fi',
-  '} >"$r.in" 2>/dev/null & f=$! ',
+  's=',
+  `while sleep ${QUIET_SECONDS}; do n=$(wc -c <"$r"); if [ "$n" = "$s" ] && [ "$g" = $$ ]; then kill 0; fi; s=$n; done`,
+  '} >/dev/null 2>&1 & f=$! ',
   'exec 3<&-',
   'eval "$2" <"$r.in" | tee -i "$r" 2>/dev/null',
   'kill $f 2>/dev/null',
-  `if [ -e "$r.eof" ]; then printf "\\n${END} eof\\n" >>"$r"`,
-  `else case "$(tail -n 1 "$r")" in 221*) rm -f "$r";; *) printf "\\n${END}\\n" >>"$r";; esac`,
-  'fi',
-  'rm -f "$r.in" "$r.eof"',
+  // QUIT is written when every outcome is durable on the near side.
+  `case "$(tail -n 1 "$r")" in 221*) rm -f "$r";; *) printf "\\n" >>"$r"`,
+  `if [ -s "$r.n" ]; then printf "${SENT} %s\\n" $(cat "$r.n") >>"$r"; fi`,
+  `echo "${END}" >>"$r";; esac`,
+  'rm -f "$r.in" "$r.n" "$r.pid"',
   `find "$d" -mtime +${KEEP_DAYS} "(" -type f -o -type p ")" -exec rm -f {} ";" 2>/dev/null`,
 ].join('; ');
 
@@ -84,16 +84,30 @@ export function withoutAnnouncement(stderr: string): string {
   return stderr.replace(new RegExp(`^${ANNOUNCEMENT} .*\\n?`, 'gm'), '');
 }
 
-/** The command that prints receipt `name`, after waiting up to `seconds` for its session to end. Exits with 1 when there is none. */
+/**
+ * The command that prints receipt `name` once its session has ended or fallen quiet, at most `seconds` later. A session that still
+ * thinks its link is up has its input ended. Exits with 1 when there is no receipt.
+ */
 export function fetchCommand(name: string, o: { seconds: number }): string {
-  const script = [
-    `r="${DIRECTORY}/$1"`,
-    'i=0',
-    `while [ -e "$r" ] && [ $i -lt "$2" ]; do case "$(tail -n 1 "$r")" in "${END}"*) break;; esac; sleep 1; i=$((i+1)); done`,
-    'cat "$r" 2>/dev/null',
-  ].join('; ');
-  return quoteAll(['sh', '-c', script, 'sh', name, String(o.seconds)]);
+  return quoteAll(['sh', '-c', FETCH, 'sh', name, String(o.seconds * 2)]);
 }
+
+const FETCH: string = [
+  `r="${DIRECTORY}/$1"`,
+  'i=0',
+  'q=0',
+  's=',
+  `while [ -e "$r" ] && [ $i -lt "$2" ] && [ $q -lt 3 ]; do case "$(tail -n 1 "$r")" in "${END}"*) break;; esac`,
+  'n=$(wc -c <"$r")',
+  'if [ "$n" = "$s" ]; then q=$((q+1)); else q=0; fi',
+  's=$n',
+  'if [ $q = 2 ] && [ -e "$r.pid" ] && [ ! -s "$r.n" ]; then kill "$(cat "$r.pid")" 2>/dev/null; q=0; fi',
+  'sleep .5 2>/dev/null || sleep 1',
+  'i=$((i+1))',
+  'done',
+  'cat "$r" 2>/dev/null || exit 1',
+  `if [ -s "$r.n" ]; then printf "\\n${SENT} %s\\n" $(cat "$r.n"); fi`,
+].join('; ');
 
 /** The command that removes receipts. */
 export function removeCommand(names: readonly string[]): string {
@@ -106,20 +120,24 @@ export interface ReceiptPlace {
   /** Place of the reply to MAIL, and of the final one; the greeting's is 0. */
   readonly mail: number;
   readonly final: number;
+  /** Octets of the session up to and with the message's last one. */
+  readonly end: number;
   /** A short digest of each recipient of the transaction, in its order. */
   readonly recipients: readonly string[];
 }
 
-/** Writes a place as one word: `NAME:MAIL:FINAL:DIGESTS`. */
+/** Writes a place as one word: `NAME:MAIL:FINAL:END:DIGESTS`. */
 export function formatPlace(place: Omit<ReceiptPlace, 'recipients'>, recipients: readonly ForwardPath[]): string {
-  return [place.name, place.mail, place.final, recipients.map(digest).join('')].join(':');
+  return [place.name, place.mail, place.final, place.end, recipients.map(digest).join('')].join(':');
 }
 
 /** Reads {@link formatPlace}'s word; undefined when it is none. */
 export function parsePlace(text: string): ReceiptPlace | undefined {
-  const [, name, mail, final, digests] = /^([0-9a-f]{24}):(\d{1,9}):(\d{1,9}):((?:[\w-]{4})+)$/.exec(text) ?? [];
+  const [, name, mail, final, end, digests] =
+    /^([0-9a-f]{24}):(\d{1,9}):(\d{1,9}):(\d{1,15}):((?:[\w-]{4})+)$/.exec(text) ?? [];
   if (name === undefined || digests === undefined) return undefined;
-  return { name, mail: Number(mail), final: Number(final), recipients: digests.match(/.{4}/g) ?? [] };
+  const recipients = digests.match(/.{4}/g) ?? [];
+  return { name, mail: Number(mail), final: Number(final), end: Number(end), recipients };
 }
 
 function digest(path: ForwardPath): string {
@@ -128,22 +146,23 @@ function digest(path: ForwardPath): string {
 
 /** What a receipt holds. */
 export interface Receipt {
+  readonly replies: readonly Reply[];
+  /** Octets the session was sent at most; undefined while more may come. */
+  readonly sent: number | undefined;
   /** The far session has ended. */
   readonly ended: boolean;
-  /** The wrapper wrote after the near side. */
-  readonly filled: boolean;
-  readonly replies: readonly Reply[];
 }
 
-/** Reads a receipt's bytes; what is malformed ends it. */
+const TRAILER: RegExp = new RegExp(`\\n(?:${SENT} +(\\d+)\\n)?(${END}\\n)?$`);
+
+/** Reads what {@link fetchCommand} printed. What is malformed ends the replies: those before it are in their places. */
 export function parseReceipt(bytes: Uint8Array): Receipt {
   const text = Buffer.from(bytes).toString('latin1');
-  const [, end] = new RegExp(`\\n(${END}(?: eof)?)\\n$`).exec(text) ?? [];
-  const session = end === undefined ? text : text.slice(0, text.length - end.length - 2);
-  const events = createReplyParser({ skipNoise: true }).push(Buffer.from(session, 'latin1'));
-  const replies = events.flatMap((event: ReplyEvent) => (event.type === 'reply' ? [event.reply] : []));
-  // The malformed line's own reply is missing, so what stands before it is still in its place.
-  return { ended: end !== undefined, filled: end === undefined || end.endsWith('eof'), replies };
+  const [trailer = '', sent, end] = TRAILER.exec(text) ?? [];
+  const session = text.slice(0, text.length - trailer.length);
+  const events = createReplyParser({ skipNoise: true }).push(Buffer.from(`${session}\n`, 'latin1'));
+  const replies = events.flatMap((event) => (event.type === 'reply' ? [event.reply] : []));
+  return { replies, sent: sent === undefined ? undefined : Number(sent), ended: end !== undefined };
 }
 
 /** What a receipt says of one recipient. */
@@ -166,25 +185,18 @@ export function judge(
 
 function judgeOne(receipt: Receipt | undefined, place: ReceiptPlace, at: number): Finding {
   if (receipt === undefined || at === -1) return { type: 'unknown' };
-  const { replies, filled } = receipt;
+  const { replies, sent, ended } = receipt;
   const goodbye = replies.findIndex(isGoodbye);
-  const count = goodbye === -1 ? replies.length : goodbye;
-  const lastIsAcceptance = (replies[count - 1]?.code ?? 0) < 300;
-  const trusted = (index: number): boolean => !filled || index < count - TAIL;
-  const final = place.final < count ? replies[place.final] : undefined;
-  const firm = (index: number): Reply | undefined => (index < count && trusted(index) ? replies[index] : undefined);
-  const genuine =
-    final !== undefined && (trusted(place.final) || (final.code < 300 && lastIsAcceptance && goodbye !== -1));
-  const mail = genuine ? replies[place.mail] : firm(place.mail);
-  const rcpt = genuine ? replies[place.mail + 1 + at] : firm(place.mail + 1 + at);
-  if (mail !== undefined && rcpt !== undefined) {
-    const [verdict] = verdicts({
-      ...{ mail, rcpt: [rcpt], data: undefined, left: true, perRecipient: false },
-      finals: genuine && final !== undefined ? [final] : [],
-    });
-    const known = verdict !== undefined && verdict.type !== 'unsent' && verdict.type !== 'uncertain';
-    if (known) return { type: 'known', outcome: verdict };
+  const said = goodbye === -1 ? replies : replies.slice(0, goodbye);
+  const final = said[place.final];
+  const [verdict] = verdicts({
+    ...{ mail: said[place.mail], rcpt: [said[place.mail + 1 + at]], data: undefined, left: true, perRecipient: false },
+    finals: final === undefined || replyClass(final) === 3 ? [] : [final],
+  });
+  if (verdict !== undefined && verdict.type !== 'unsent' && verdict.type !== 'uncertain') {
+    return { type: 'known', outcome: verdict };
   }
-  if (!receipt.ended) return { type: 'running' };
-  return goodbye === -1 ? { type: 'unknown' } : { type: 'absent' };
+  if (sent !== undefined && place.end > sent) return { type: 'absent' };
+  if (goodbye !== -1) return { type: 'absent' };
+  return { type: ended ? 'unknown' : 'running' };
 }

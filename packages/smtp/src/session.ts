@@ -37,7 +37,6 @@ export const REPLY_TIMEOUT_MS: Readonly<Record<AwaitedCommand, number>> = {
   mail: 300_000,
   rcpt: 300_000,
   data: 120_000,
-  chunk: 600_000,
   final: 600_000,
   quit: 5_000,
 };
@@ -294,23 +293,22 @@ class Session {
     const sent = this.#jobs.get(key);
     if (sent === undefined) return;
     const { job } = sent;
-    const gate = (): void => {
-      sent.receipt = this.#place(key, job);
+    const gate = (octets: number): void => {
+      sent.receipt = this.#place(key, { job, end: this.#outbox.total + octets });
       this.#outbox.gate(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
     };
-    const chunks = (count: number): void => this.#machine.chunks(key, count);
     try {
-      await pour(job.entry, { step, outbox: this.#outbox, gate, chunks, stop: () => this.#error !== undefined });
+      await pour(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
     } catch (cause) {
       if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
     }
   }
 
-  #place(key: number, job: Job): string | undefined {
+  #place(key: number, { job, end }: { job: Job; end: number }): string | undefined {
     const places = this.#machine.places(key);
     if (!this.#hasReceipt || places === undefined || this.#o.receipt === undefined) return undefined;
     return formatPlace(
-      { name: this.#o.receipt, ...places },
+      { name: this.#o.receipt, ...places, end },
       job.recipients.map(({ to }) => to),
     );
   }

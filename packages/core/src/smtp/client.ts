@@ -51,11 +51,6 @@ export interface ClientOptions {
   readonly protocol?: 'smtp' | 'lmtp';
   /** Messages unanswered at most; {@link STREAM_WINDOW} when absent. Only `stream` goes beyond 2. */
   readonly window?: number;
-  /**
-   * In `stream`, the last octet travels in a `BDAT 1 LAST` of its own (RFC 3030 §2): what fills up a broken-off chunk then completes no
-   * message. Receipts rely on it. (Not `BDAT 0 LAST`: Exim 4.96 hangs on that when no recipient was accepted.)
-   */
-  readonly separateLast?: boolean;
   /** Start as after a transaction that was for nobody: see {@link CAREFUL_TRANSACTIONS}. */
   readonly careful?: boolean;
   /** STARTTLS before anything else; without it in EHLO the session is refused (RFC 3207). */
@@ -73,7 +68,6 @@ export type AwaitedCommand =
   | 'mail'
   | 'rcpt'
   | 'data'
-  | 'chunk'
   | 'final'
   | 'quit';
 
@@ -81,15 +75,14 @@ export type AwaitedCommand =
 export type ClientStep =
   | { readonly type: 'write'; readonly bytes: Uint8Array }
   /**
-   * Write `head`, then the message of transaction `key`: dot-stuffed and ended by `.` CRLF, or its `size` octets as they are; with `split` all but
-   * the last of them, which follows in `BDAT 1 LAST`. Call {@link ClientMachine.left} before the last byte.
+   * Write `head`, then the message of transaction `key`: dot-stuffed and ended by `.` CRLF, or its `size` octets as they are. Call
+   * {@link ClientMachine.left} before the last byte.
    */
   | {
       readonly type: 'message';
       readonly key: number;
       readonly framing: 'dot' | 'chunk';
       readonly head: Uint8Array;
-      readonly split: boolean;
     }
   /** Run the TLS handshake, then call {@link ClientMachine.upgraded}. Plain bytes after the reply are an attack: end the session. */
   | { readonly type: 'upgrade' }
@@ -122,8 +115,6 @@ export interface ClientMachine {
   submit(transaction: { envelope: Envelope; size: number }): number;
   /** No more transactions: QUIT when all is answered. */
   finish(): void;
-  /** `count` more chunks were written for message `key`, whose final reply comes after theirs. Only before anything else is written. */
-  chunks(key: number, count: number): void;
   /** Where the replies to MAIL and to the message of transaction `key` stand among all replies, the greeting's being 0. */
   places(key: number): { readonly mail: number; readonly final: number } | undefined;
   /** The last byte of message `key` is about to leave. */
@@ -166,7 +157,6 @@ const LAW: Readonly<Record<AwaitedCommand, Readonly<Partial<Record<2 | 3 | 4 | 5
   mail: { 2: 'mail', 4: 'mail', 5: 'mail' },
   rcpt: { 2: 'rcpt', 4: 'rcpt', 5: 'rcpt' },
   data: { 3: 'data', 4: 'data', 5: 'data' },
-  chunk: { 2: 'data', 4: 'data', 5: 'data' },
   final: { 2: 'final', 4: 'final', 5: 'final' },
   quit: { 2: 'over', 4: 'over', 5: 'over' },
 };
@@ -302,13 +292,10 @@ export function createClient(o: ClientOptions): ClientMachine {
       transaction.stage = 'done';
       current = undefined;
       const { key, framing, size } = transaction;
-      const split = framing === 'chunk' && o.separateLast === true && size > 1;
-      const chunk = split ? `BDAT ${size - 1}\r\n` : `BDAT ${size} LAST\r\n`;
-      const head = framing === 'dot' ? NOTHING : Buffer.from(chunk);
-      if (split) command(head, { command: 'chunk', transaction });
+      const head = framing === 'dot' ? NOTHING : Buffer.from(`BDAT ${size} LAST\r\n`);
       command(head, { command: 'final', transaction });
       transaction.finalPlace = places - 1;
-      return { type: 'message', key, framing, head, split };
+      return { type: 'message', key, framing, head };
     },
     done: () => undefined,
   };
@@ -390,15 +377,14 @@ export function createClient(o: ClientOptions): ClientMachine {
   const record = (head: Awaited, transaction: Transaction, reply: Reply): void => {
     if (head.command === 'mail') transaction.mail = reply;
     else if (head.command === 'rcpt') transaction.rcpt[head.at ?? 0] = reply;
-    else if (head.command === 'data' || head.command === 'chunk') transaction.data = reply;
+    else if (head.command === 'data') transaction.data = reply;
     else transaction.finals.push(reply);
   };
   /** Rule 2. */
   const fits = (head: Awaited, transaction: Transaction, reply: Reply): boolean => {
     if (replyClass(reply) >= 4 || head.command === 'mail' || transaction.lone) return true;
     if (transaction.mail === undefined || replyClass(transaction.mail) !== 2) return false;
-    if (head.command === 'final' && !transaction.left) return false;
-    return acceptedCount(transaction) > 0 || (head.command !== 'final' && head.command !== 'chunk');
+    return head.command !== 'final' || (transaction.left && acceptedCount(transaction) > 0);
   };
   const answer = (head: Awaited, reply: Reply): ClientEvent[] => {
     const { transaction } = head;
@@ -513,16 +499,6 @@ export function createClient(o: ClientOptions): ClientMachine {
     },
     finish() {
       finishing = true;
-    },
-    chunks(key, count) {
-      const transaction = open.get(key);
-      const final = transaction?.pending ? awaiting.pop() : undefined;
-      if (transaction === undefined || final === undefined) return;
-      for (let added = 0; added < count; added++) awaiting.push({ command: 'chunk', transaction });
-      awaiting.push(final);
-      places += count;
-      transaction.pending += count;
-      transaction.finalPlace += count;
     },
     places(key) {
       const transaction = open.get(key);
