@@ -1,0 +1,97 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
+import { type Gate, readMaildir } from '@postern/gate';
+import { seededRandom } from '@postern/testkit';
+import { startPostfix, startRig } from '@postern/testkit/rig';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hostPort, makePlace, PLAIN, type Up, up } from './support/postern.ts';
+
+/** What arrives is what was sent, but for the header lines that Postern (Received, Message-ID, Date) and the far server put in front. */
+const HEADER =
+  'From: ada@brook.test\r\nTo: gate@gate.test\r\nMessage-ID: <KEY@brook.test>\r\nDate: Mon, 4 Mar 2024 08:00:00 +0000\r\n';
+
+/** Hands over raw octets in SMTP, dots stuffed as RFC 5321 §4.5.2 asks. */
+async function send(address: string | undefined, octets: Buffer): Promise<string> {
+  const { host, port } = hostPort(address);
+  const socket = connect(port, host);
+  await once(socket, 'connect');
+  const lines = createInterface(socket)[Symbol.asyncIterator]();
+  const reply = async (): Promise<string> => {
+    for (;;) {
+      const { value } = await lines.next();
+      if (!/^\d{3}-/.test(value)) return value;
+    }
+  };
+  await reply();
+  for (const command of ['EHLO me', 'MAIL FROM:<ada@brook.test> BODY=8BITMIME', 'RCPT TO:<gate@gate.test>', 'DATA']) {
+    socket.write(`${command}\r\n`);
+    expect(await reply()).toMatch(/^[23]/);
+  }
+  socket.write(Buffer.from(octets.toString('latin1').replace(/^\./gm, '..'), 'latin1'));
+  socket.write('.\r\n');
+  const last = await reply();
+  socket.end('QUIT\r\n');
+  return last;
+}
+
+/** Lines of every awkward kind a message may hold. */
+function awkward(seed: number): Buffer {
+  const random = seededRandom(seed);
+  const lines = Array.from({ length: 60 }, () => {
+    const kind = Math.floor(random() * 7);
+    if (kind === 0) return '.'.repeat(1 + Math.floor(random() * 3));
+    if (kind === 1) return '';
+    if (kind === 2) return `From ${seed} is no separator`;
+    if (kind === 3) return ' trailing blanks and a tab \t ';
+    if (kind === 4) return 'x'.repeat(998);
+    const any = (): string => String.fromCharCode(1 + Math.floor(random() * 255)).replace(/[\r\n]/g, '\x7f');
+    return Array.from({ length: Math.floor(random() * 120) }, any).join('');
+  });
+  return Buffer.from(lines.map((line) => `${line}\r\n`).join(''), 'latin1');
+}
+
+const MESSAGES: readonly [string, Buffer][] = [
+  ['an empty body', Buffer.from('\r\n')],
+  ['no body at all', Buffer.alloc(0)],
+  ['a lone dot line', Buffer.from('\r\na\r\n.\r\nb\r\n')],
+  ['dots at the start of lines', Buffer.from('\r\n.\r\n..\r\n...x\r\n')],
+  ['8-bit text', Buffer.from('\r\nGrüße aus Göteborg\r\n', 'latin1')],
+  ['what looks like SMTP', Buffer.from('\r\nQUIT\r\nRSET\r\nMAIL FROM:<x@y>\r\n')],
+  ...Array.from({ length: 6 }, (_, seed): [string, Buffer] => [
+    `awkward lines, seed ${seed + 1}`,
+    Buffer.concat([Buffer.from('\r\n'), awkward(seed + 1)]),
+  ]),
+];
+
+describe.each(['exim', 'postfix'] as const)('%s over there', (kind) => {
+  let gate: Gate;
+  let daemon: Up;
+
+  beforeAll(async () => {
+    gate = await startRig({ imapd: false, ...(kind === 'exim' ? {} : { smtp: false }) });
+    if (kind === 'postfix') await startPostfix(gate);
+    daemon = await up(await makePlace(gate, PLAIN));
+  });
+
+  afterAll(async () => {
+    await daemon?.stop();
+    await gate?.stop();
+  });
+
+  test.each(MESSAGES)('%s', async (name, body) => {
+    const key = name.replace(/\W/g, '-');
+    const message = Buffer.concat([Buffer.from(HEADER.replace('KEY', key)), body]);
+    expect(await send(daemon.smtp[0], message)).toMatch(/^250 /);
+    const find = async (): Promise<Buffer | undefined> =>
+      (await readMaildir(gate.maildir)).find((bytes) => bytes.includes(`<${key}@brook.test>`));
+    await expect.poll(find, { timeout: 60_000 }).toBeDefined();
+    // The Maildir holds LF line ends.
+    const got = (await find())?.toString('latin1') ?? '';
+    const want = message.toString('latin1').replaceAll('\r\n', '\n');
+    const start = got.indexOf('From: ada@brook.test\n');
+    // Both servers end the header with an empty line where there was none.
+    expect(got.slice(start).replace(/\n+$/, '\n')).toBe(want.replace(/\n+$/, '\n'));
+    expect(got.slice(0, start)).toMatch(/^Received: /m);
+  });
+});
