@@ -33,7 +33,7 @@ export async function listen(
       return id;
     },
   };
-  const server = createServer();
+  const server = createServer({ allowHalfOpen: true });
   const routes = compileRoutes([{ match: o.match ?? ['*'], host: 'gate' }]);
   const { admission = { type: 'open', who: 'same-user' } as const } = o;
   const intake = createIntake({

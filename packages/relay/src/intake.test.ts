@@ -70,6 +70,29 @@ describe('the session', () => {
     expect(taken).toEqual([]);
   });
 
+  const envelope = 'EHLO c\r\nMAIL FROM:<me@work.example>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n';
+
+  test.each(['', 'QUIT\r\n'])('answers a client that has shut its side down behind its last dot (%j)', async (quit) => {
+    const stored = deferred<void>();
+    const { port, taken } = await listen({ store: () => stored.promise });
+    const client = hand(port);
+    client.socket.allowHalfOpen = true;
+    client.socket.end(`${envelope}Subject: hi\r\n\r\nhello\r\n.\r\n${quit}`);
+    while (!(await client.reply()).startsWith('354'));
+    stored.resolve();
+    expect(await client.rest()).toMatch(quit === '' ? /^250 2\.6\.0 .*\r\n$/ : /^250 2\.6\.0 .*\r\n221 .*\r\n$/);
+    expect(taken).toHaveLength(1);
+  });
+
+  test('a message that is cut off by the end of input is not taken, and the session ends at once', async () => {
+    const { port, taken } = await listen();
+    const client = hand(port);
+    client.socket.allowHalfOpen = true;
+    client.socket.end(`${envelope}Subject: hi\r\n\r\nhello\r\n`);
+    expect(await client.rest()).toMatch(/\r\n354 [^\r\n]*\r\n$/);
+    expect(taken).toEqual([]);
+  });
+
   test('keeps order under pipelining, message after message', async () => {
     const { port, taken } = await listen();
     const client = await greet(port);

@@ -40,7 +40,7 @@ const DRAIN_MS = 5_000;
 
 /** Options of an intake. */
 export interface IntakeOptions {
-  /** Where clients come from. The caller makes it listen and closes it. */
+  /** Where clients come from; made with `allowHalfOpen`. The caller makes it listen and closes it. */
   readonly server: Server;
   readonly spool: SpoolWriter;
   /** The routes as they are now; asked at every RCPT. */

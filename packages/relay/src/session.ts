@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Writable } from 'node:stream';
 import {
   decodeXtext,
   type ForwardPath,
@@ -109,6 +110,15 @@ export class Session extends SMTPConnection {
   draining = false;
 
   override init(): void {
+    // smtp-server writes only to a socket that is open both ways. Exim 4.96 sends QUIT behind its last dot and shuts its side down at once: it
+    // would never hear the 250 of a message that is taken, and send it again and again.
+    const socket = this._socket;
+    Object.defineProperty(socket, 'readyState', {
+      configurable: true,
+      get: () => (socket.writable ? 'open' : 'closed'),
+    });
+    // It leaves a half-closed socket open until its timeout, too. The parser ends when all it was given is answered.
+    (this._parser as Writable).once('finish', () => socket.destroySoon());
     this._setListeners(() => this.connectionReady());
   }
 
