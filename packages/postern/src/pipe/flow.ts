@@ -1,4 +1,5 @@
 import { finished, type Readable, type Writable } from 'node:stream';
+import type { Channel } from '@postern/core';
 
 /** Settles when nothing more will be read from `stream`: its end, an error or its destruction. */
 export function readToEnd(stream: Readable): Promise<void> {
@@ -42,4 +43,11 @@ export function flushed(stream: Writable): Promise<void> {
     stream.once('close', resolve).once('error', resolve);
     stream.write('', () => resolve());
   });
+}
+
+/** Passes a channel's stderr on, what came before this call included as far as it is kept. */
+export function passStderr(channel: Channel, to: Writable): Disposable {
+  const early = channel.stderrTail();
+  if (early.length > 0) to.write(early);
+  return channel.onStderr((chunk) => writeTo(to, chunk));
 }

@@ -36,6 +36,8 @@ class LentChannel implements Channel {
   readonly #listeners = new Set<(chunk: Buffer) => unknown>();
   /** stdout that the stream had no room for yet; bounded by the window. `null` is its end. */
   readonly #unread: (Uint8Array | null)[] = [];
+  /** Set from `opened` until the next turn of the event loop. */
+  #held: (() => void)[] | undefined;
   #wanted = false;
   #ended = false;
   #tail: Buffer = Buffer.alloc(0);
@@ -61,8 +63,8 @@ class LentChannel implements Channel {
     const giveUp = (): void => this.#over({ type: 'lost', error: aborted(o.signal.reason) }, o.signal.reason);
     this.opened = this.#opened.promise.finally(() => o.signal.removeEventListener('abort', giveUp));
     this.#wire = wireOver(socket, {
-      frame: (frame) => this.#frame(frame),
-      closed: (error) => this.#over({ type: 'lost', error: daemonGone(error) }),
+      frame: (frame) => this.#inTurn(() => this.#frame(frame)),
+      closed: (error) => this.#inTurn(() => this.#over({ type: 'lost', error: daemonGone(error) })),
       ...(o.leftover === undefined ? {} : { leftover: o.leftover }),
     });
     if (o.signal.aborted) giveUp();
@@ -86,10 +88,28 @@ class LentChannel implements Channel {
     this.#over({ type: 'lost', error: aborted(reason) }, reason);
   }
 
+  /** What came with `opened` waits until whoever asked could listen: it may be all of stderr, and the exit. */
+  #inTurn(step: () => void): void {
+    if (this.#held === undefined) step();
+    else this.#held.push(step);
+  }
+
+  #release(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    try {
+      for (const step of held) step();
+    } catch (error) {
+      this.#over({ type: 'lost', error: daemonGone(error instanceof Error ? error : undefined) });
+    }
+  }
+
   #frame(frame: Frame): void {
     switch (frame.type) {
       case 'opened':
+        this.#held = [];
         this.#opened.resolve(this);
+        setImmediate(() => this.#release());
         return;
       case 'refused':
         this.#over({ type: 'lost', error: errorOf(frame.fault) });

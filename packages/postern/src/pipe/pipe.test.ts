@@ -115,6 +115,28 @@ describe('a lent channel', () => {
     channel.abort(new Error('enough'));
   });
 
+  it('loses nothing of a far command that is over before anybody could listen', async () => {
+    const { daemon, client } = await socketPair();
+    const pair = channelPair();
+    pair.stderr(Buffer.from('early '));
+    void servePipe(daemon, {
+      open: async () => {
+        pair.far.write('out');
+        queueMicrotask(() => pair.stderr(Buffer.from('late')));
+        pair.exit({ type: 'exit', code: 1 });
+        return pair.channel;
+      },
+    });
+    // All frames are in the socket before the first is read.
+    await settle();
+    const channel = await lentChannel(client, { signal });
+    const heard: Buffer[] = [];
+    channel.onStderr((chunk) => heard.push(chunk));
+    expect((await collect(channel.stream)).toString()).toBe('out');
+    expect(await channel.exit).toEqual({ type: 'exit', code: 1 });
+    expect(Buffer.concat(heard).toString()).toBe('early late');
+  });
+
   it('holds a stderr back that its reader does not take', async () => {
     const { daemon, client } = await socketPair();
     const pair = channelPair();

@@ -1,6 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
 import { type Channel, type Env, type Exit, LinkError, printable, responseText } from '@postern/core';
-import { flushed, readToEnd, writeTo } from './flow.ts';
+import { flushed, passStderr, readToEnd } from './flow.ts';
 
 /** What ssh ends with when the fault is its own, the link's, or the far command had no exit status. */
 export const SSH_FAULT = 255;
@@ -71,7 +71,7 @@ async function bridge(channel: Channel, o: RunPipeOptions): Promise<Exit> {
   stdout.on('error', brokenPipe);
   // Whoever closed our stderr does without it.
   stderr.on('error', () => {});
-  const listening = channel.onStderr((chunk) => writeTo(stderr, chunk));
+  const listening = passStderr(channel, stderr);
   stream.pipe(stdout, { end: false });
   const last = lastBytes(stream);
   const inputFailed = (): void => void stream.end();

@@ -1,7 +1,7 @@
 import { type Duplex, PassThrough } from 'node:stream';
 import { type Channel, type Exit, LinkError } from '@postern/core';
 import { faultOf, toPipeExit } from './fault.ts';
-import { over, readToEnd, writeTo } from './flow.ts';
+import { over, passStderr, readToEnd } from './flow.ts';
 import { type Frame, FrameError } from './frame.ts';
 import { inlet, outlet, outletStream } from './window.ts';
 import { type Wire, wireOver } from './wire.ts';
@@ -79,7 +79,7 @@ class ServedPipe {
     signal.addEventListener('abort', abandon);
     if (signal.aborted) abandon();
     this.wire.send({ type: 'opened' });
-    const listening = channel.onStderr((chunk) => writeTo(stderr, chunk));
+    const listening = passStderr(channel, stderr);
     channel.stream.on('error', () => {});
     channel.stream.pipe(stdout);
     this.#stdin.pipe(channel.stream);
