@@ -235,7 +235,9 @@ describe('up stays up, and no mail is lost', () => {
     await gate.ssh.stop();
     await using daemon = await up(place);
     await send(daemon.smtp[0], { subject: 'while-down' });
-    expect(await queue(place)).toMatchObject([{ recipients: [{ outcome: null }] }]);
+    expect(await queue(place)).toMatchObject([
+      { state: 'queued', next: null, reason: expect.stringContaining('refuses'), recipients: [{ outcome: null }] },
+    ]);
     const login = await run('curl', ['-sS', '-v', `imap://${daemon.imap[0]}/`, '-u', 'a:b']);
     expect(login.stderr).toContain('BYE [UNAVAILABLE]');
     await gate.ssh.start();

@@ -106,7 +106,10 @@ function addDaemonCommands(program: Command, run: Run): void {
   program
     .command('status')
     .description('links, sessions and queue of the running daemon')
-    .action(() => run(async (context) => (await import('./status.ts')).status(context)));
+    .option('--watch', 'look again every two seconds')
+    .action((flags: { watch?: boolean }) =>
+      run(async (context) => (await import('./status.ts')).status(context, { watch: flags.watch === true })),
+    );
 }
 
 function addQueueCommands(program: Command, run: Run): void {

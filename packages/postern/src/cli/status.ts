@@ -1,11 +1,29 @@
-import { printable } from '@postern/core';
+import { printable, sleep, systemEnv } from '@postern/core';
 import type { DaemonStatus } from '../daemon/control.ts';
 import { askDaemon, type Context, columns, configOf, show } from './context.ts';
 
-/** `postern status`. */
-export async function status(context: Context): Promise<void> {
-  const answer = (await askDaemon(configOf(context), 'status')) as DaemonStatus;
-  show(context, answer, () => formatStatus(answer));
+/** How often `--watch` looks, milliseconds. */
+const WATCH_MS = 2000;
+/** Clears a terminal and goes to its top. */
+const CLEAR = '\u001b[2J\u001b[H';
+
+/** `postern status [--watch]`. Watching ends with the daemon, or by a signal. */
+export async function status(context: Context, o: { watch: boolean }): Promise<void> {
+  const config = configOf(context);
+  const never = new AbortController().signal;
+  // The timers of `systemEnv` keep nothing alive, and between two looks there is nothing else.
+  const alive = o.watch ? setInterval(() => {}, WATCH_MS) : undefined;
+  try {
+    for (;;) {
+      const answer = (await askDaemon(config, 'status')) as DaemonStatus;
+      if (o.watch && context.output.outTty && !context.options.json) context.output.out(CLEAR);
+      show(context, answer, () => formatStatus(answer));
+      if (!o.watch) return;
+      await sleep(systemEnv, WATCH_MS, never);
+    }
+  } finally {
+    clearInterval(alive);
+  }
 }
 
 function formatStatus({ pid, startedAt, imap, smtp, hosts, queue }: DaemonStatus): string[] {

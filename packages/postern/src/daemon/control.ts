@@ -52,7 +52,9 @@ function rows(parts: DaemonParts): QueueRow[] {
   const routeOf = routeFinder(parts.live.routes);
   const now = parts.env.wallNow();
   return [...parts.spool.entries()].map((state) => {
-    const { active = false, next, reason = '' } = parts.runner.waiting(state.id) ?? {};
+    const { active: taken = false, next, reason = '', recipients = [] } = parts.runner.waiting(state.id) ?? {};
+    // A courier that has it may still wait for the link; then nothing is happening yet.
+    const active = taken && recipients.some(({ host }) => parts.hosts.get(host ?? '')?.link.state.type === 'up');
     return toRow(state, { routeOf, now, active, next, reason });
   });
 }
