@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Gate, readMaildir, seedMaildir } from '@postern/gate';
 import { fetchTool, startPostfix, startRig } from '@postern/testkit/rig';
@@ -81,4 +81,68 @@ test('Postfix with the settings of the example hands its mail to Postern', async
   const text = await arrived('mark-postfix');
   expect(text).toContain('Subject: by Postfix');
   expect(await postfix.log()).toMatch(/relay=127\.0\.0\.1.*status=sent/);
+});
+
+/** Runs an example from sources. */
+function example(name: string, args: readonly string[], o: { env?: NodeJS.ProcessEnv; input?: string } = {}) {
+  const node = ['--conditions=@postern/source', '--import', 'tsx', join(EXAMPLES, name), ...args];
+  return run(process.execPath, node, {
+    env: { ...process.env, ...o.env },
+    cwd: EXAMPLES,
+    ...(o.input === undefined ? {} : { input: o.input }),
+  });
+}
+
+test('a newsletter to 1,000 recipients goes over one session; refused addresses are listed', async () => {
+  await using far = await startRig({ imapd: false, smtp: { refuse: { gone: '5.1.1 no longer here' } } });
+  const addresses = Array.from({ length: 999 }, (_, n) => `reader${n}@gate.test`);
+  await writeFile(join(far.dir, 'addresses'), [...addresses, 'gone@gate.test', ''].join('\n'));
+  await writeFile(join(far.dir, 'letter'), 'News\nmark-news\n');
+  const ran = await example('newsletter.ts', ['gate', join(far.dir, 'addresses'), join(far.dir, 'letter')], {
+    env: { POSTERN_SSH_CONFIG: far.client.configFile, POSTERN_FROM: 'news@gate.test' },
+  });
+  expect(ran.stderr).toContain('1000 of 1000');
+  expect(ran.stdout).toContain('refused gone@gate.test');
+  expect(ran.stdout).toContain('999 accepted, 1 refused');
+  expect(ran.code).toBe(1);
+  expect(far.ssh.log().filter((line) => line.includes('Accepted publickey'))).toHaveLength(1);
+});
+
+test('a cron alert lies in the spool though nothing runs', async () => {
+  const spool = join(gate.dir, 'alerts');
+  const ran = await example('cron-alert.ts', ['admin@gate.test', 'disk'], {
+    env: { POSTERN_SPOOL: spool },
+    input: '97 % full\n',
+  });
+  expect(ran.code, ran.stderr).toBe(0);
+  expect(ran.stdout).toMatch(/^queued as /);
+  const [file = ''] = await readdir(join(spool, 'queue'));
+  expect(await readFile(join(spool, 'queue', file), 'utf8')).toContain('97 % full');
+});
+
+test('a bounce is read per recipient', async () => {
+  const bounce = [
+    'From: <>',
+    'To: ada@brook.test',
+    'Content-Type: multipart/report; report-type=delivery-status; boundary=b',
+    '',
+    '--b',
+    'Content-Type: text/plain',
+    '',
+    'Sorry.',
+    '--b',
+    'Content-Type: message/delivery-status',
+    '',
+    'Reporting-MTA: dns; laptop',
+    '',
+    'Final-Recipient: rfc822; gone@gate.test',
+    'Action: failed',
+    'Status: 5.1.1',
+    'Diagnostic-Code: smtp; 550 5.1.1 no longer',
+    ' here',
+    '--b--',
+    '',
+  ].join('\r\n');
+  const ran = await example('read-bounce.ts', [], { input: bounce });
+  expect(ran.stdout).toBe('gone@gate.test: failed 5.1.1 smtp; 550 5.1.1 no longer here\n');
 });
