@@ -3,10 +3,8 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { createReplyParser, type Env, type SpoolWriter } from '@postern/core';
+import type { Env, SpoolWriter } from '@postern/core';
 import { type CompiledRoutes, createIntake } from '@postern/relay';
-
-const END_OF_TEXT: Buffer = Buffer.from('\r\n.\r\n');
 
 /** What {@link serveStdio} joins. */
 export interface StdioOptions {
@@ -50,38 +48,17 @@ export async function serveStdio(o: StdioOptions): Promise<void> {
 function session(path: string, o: StdioOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = connect({ path, allowHalfOpen: true });
-    const replies = createReplyParser();
-    let lastOctets = Buffer.alloc(0);
-    let endsOfText = 0;
-    let textsAsked = 0;
-    let eof = false;
-    // smtp-server 3.21.6 drops the replies it still owes when its client half-closes: the end of input is told as QUIT instead, unless it
-    // cut a message off.
-    const onEof = (): void => {
-      eof = true;
-      if (textsAsked > endsOfText) socket.destroy();
-      else socket.write('QUIT\r\n');
-    };
     socket.once('error', reject);
-    socket.once('close', () => resolve());
-    socket.on('data', (chunk: Buffer) => {
-      for (const event of replies.push(chunk)) if (event.type === 'reply' && event.reply.code === 354) textsAsked += 1;
-      if (!o.output.write(chunk)) {
-        socket.pause();
-        o.output.once('drain', () => socket.resume());
-      }
-      if (eof && textsAsked > endsOfText) socket.destroy();
+    // Replies are on their way out when the socket has ended: what is still in our input then is nobody's.
+    socket.once('end', () => {
+      o.input.unpipe(socket);
+      o.input.pause();
+      socket.destroy();
+      resolve();
     });
-    socket.once('end', () => socket.destroy());
-    o.output.once('error', () => socket.destroy());
-    o.input.on('data', (chunk: Buffer) => {
-      lastOctets = Buffer.concat([lastOctets, chunk]);
-      for (let at = lastOctets.indexOf(END_OF_TEXT); at >= 0; at = lastOctets.indexOf(END_OF_TEXT, at + 3))
-        endsOfText += 1;
-      lastOctets = lastOctets.subarray(-(END_OF_TEXT.length - 1));
-    });
-    o.input.once('end', onEof);
+    o.output.once('error', () => socket.destroy(new Error('nobody reads the replies')));
     o.input.once('error', () => socket.destroy());
-    o.input.pipe(socket, { end: false });
+    o.input.pipe(socket);
+    socket.pipe(o.output, { end: false });
   });
 }

@@ -5,7 +5,6 @@ import {
   bracketed,
   byTls,
   file,
-  type Listener,
   needSmtp,
   type Recipe,
   type SetupFacts,
@@ -25,14 +24,43 @@ const SPELLED = 'PASSWORD';
 const spelledNote = (facts: SetupFacts): string =>
   `for PASSWORD put what \`${quoteAll(facts.command)} password\` prints`;
 
-function eximTls(smtp: Listener): string[] {
-  return smtp.tls === 'off'
-    ? ['  hosts_avoid_tls = *']
-    : [
-        '  hosts_require_tls = *',
-        `  tls_verify_certificates = ${smtp.certificate ?? 'system'}`,
-        ...(smtp.tls === 'implicit' ? ['  protocol = smtps'] : []),
-      ];
+function eximNotes(facts: SetupFacts, user: string): string[] {
+  return [...(facts.password === 'any' ? [] : [spelledNote(facts)]), ...entrance(facts, user)];
+}
+
+/** Blocks for any Exim configuration. */
+function eximBlocks(facts: SetupFacts): { router: string[]; transport: string[]; authenticator: string[] } {
+  const smtp = needSmtp(facts);
+  const tls =
+    smtp.tls === 'off'
+      ? ['  hosts_avoid_tls = *']
+      : [
+          '  hosts_require_tls = *',
+          `  tls_verify_certificates = ${smtp.certificate ?? 'system'}`,
+          ...(smtp.tls === 'implicit' ? ['  protocol = smtps'] : []),
+        ];
+  return {
+    router: [
+      'postern:',
+      '  driver = manualroute',
+      '  domains = ! +local_domains',
+      '  transport = postern_smtp',
+      `  route_list = * "<+ ${bracketed(smtp.host)}:${smtp.port}" byname`,
+      // Without, Exim 4.96 says "remote host address is the local host", whatever the port.
+      '  self = send',
+      '  no_more',
+    ],
+    transport: [
+      'postern_smtp:',
+      '  driver = smtp',
+      ...tls,
+      ...(facts.password === 'any' ? [] : ['  hosts_require_auth = *']),
+    ],
+    authenticator:
+      facts.password === 'any'
+        ? []
+        : ['postern_plain:', '  driver = plaintext', '  public_name = PLAIN', `  client_send = ^postern^${SPELLED}`],
+  };
 }
 
 /** The names other programs call: symlinks, or scripts where the command is more than one word. */
@@ -104,36 +132,18 @@ export const SENDERS: readonly Recipe[] = [
     title: 'Exim 4, as Debian configures it (split or single file)',
     does: 'sends',
     make(facts) {
-      const smtp = needSmtp(facts);
-      const macros =
-        smtp.tls === 'off'
-          ? ['REMOTE_SMTP_SMARTHOST_HOSTS_AVOID_TLS = *']
-          : [
-              'REMOTE_SMTP_SMARTHOST_HOSTS_REQUIRE_TLS = *',
-              `REMOTE_SMTP_SMARTHOST_TLS_VERIFY_CERTIFICATES = ${smtp.certificate ?? 'system'}`,
-              ...(smtp.tls === 'implicit' ? ['REMOTE_SMTP_SMARTHOST_PROTOCOL = smtps'] : []),
-            ];
-      const login =
-        facts.password === 'any'
-          ? []
-          : [
-              file('/etc/exim4/passwd.client', [`${smtp.host}:postern:${SPELLED}`]),
-              file('/etc/exim4/exim4.conf.localmacros (besides)', ['AUTH_CLIENT_ALLOW_NOTLS_PASSWORDS = 1']),
-            ];
+      const { router, transport, authenticator } = eximBlocks(facts);
       return {
         parts: [
-          file('/etc/exim4/update-exim4.conf.conf', [
-            "dc_eximconfig_configtype='smarthost'",
-            `dc_smarthost='${smtp.host.replaceAll(':', '::')}::${smtp.port}'`,
-          ]),
-          file('/etc/exim4/exim4.conf.localmacros', macros),
-          ...login,
+          file('/etc/exim4/conf.d/router/190_postern', router),
+          file('/etc/exim4/conf.d/transport/30_postern', transport),
+          ...(authenticator.length === 0 ? [] : [file('/etc/exim4/conf.d/auth/30_postern', authenticator)]),
           shell('root', ['update-exim4.conf', 'systemctl reload exim4']),
         ],
         notes: [
-          ...(facts.password === 'any' ? [] : [spelledNote(facts)]),
-          ...entrance(facts, 'Debian-exim'),
-          'localmacros is read with the split configuration and with the single file alike',
+          'with the single-file configuration (dc_use_split_config=false) put the blocks into /etc/exim4/exim4.conf.template, right after `begin routers`, `begin transports` and `begin authenticators`',
+          'dc_smarthost does not do: Exim 4.96 takes a smarthost on 127.0.0.1 for itself and freezes the mail',
+          ...eximNotes(facts, 'Debian-exim'),
         ],
       };
     },
@@ -143,31 +153,14 @@ export const SENDERS: readonly Recipe[] = [
     title: 'Exim 4, with a configuration of your own',
     does: 'sends',
     make(facts) {
-      const smtp = needSmtp(facts);
-      const login = facts.password === 'any' ? [] : ['  hosts_require_auth = *'];
+      const { router, transport, authenticator } = eximBlocks(facts);
       return {
         parts: [
-          file('routers, first of those for other domains', [
-            'postern:',
-            '  driver = manualroute',
-            '  domains = ! +local_domains',
-            '  transport = postern_smtp',
-            `  route_list = * "<+ ${bracketed(smtp.host)}:${smtp.port}" byname`,
-            '  no_more',
-          ]),
-          file('transports', ['postern_smtp:', '  driver = smtp', ...eximTls(smtp), ...login]),
-          ...(facts.password === 'any'
-            ? []
-            : [
-                file('authenticators', [
-                  'postern_plain:',
-                  '  driver = plaintext',
-                  '  public_name = PLAIN',
-                  `  client_send = ^postern^${SPELLED}`,
-                ]),
-              ]),
+          file('routers, first of those for other domains', router),
+          file('transports', transport),
+          ...(authenticator.length === 0 ? [] : [file('authenticators', authenticator)]),
         ],
-        notes: [...(facts.password === 'any' ? [] : [spelledNote(facts)]), ...entrance(facts, 'exim')],
+        notes: eximNotes(facts, 'exim'),
       };
     },
   },
