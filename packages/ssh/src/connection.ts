@@ -43,13 +43,35 @@ export interface DialOptions {
   readonly openTimeoutMs?: number;
   /** Lets the keys of unknown hosts pass and writes them down. Only for a person who asked for it. */
   readonly acceptNewHostKey?: boolean;
+  readonly limits?: Partial<ConnectionLimits>;
   readonly onProgress?: (progress: DialProgress) => void;
 }
 
-/** News of a dial. `hop` names the jump host concerned. */
+/** Bounds of one connection. */
+export interface ConnectionLimits {
+  /** Largest receive window of a channel, bytes: it grows from 2 MiB on a long fast line, and this much may wait for a slow reader. Default 32 MiB. */
+  readonly channelWindowBytes: number;
+  /** What all channels together may have beyond 2 MiB each, bytes. Default 64 MiB. */
+  readonly connectionWindowBytes: number;
+  /** New keys are agreed on after this many bytes (RFC 4253 §9). Default 1 GiB. */
+  readonly rekeyBytes: number;
+  /** And after this time, ms. Default an hour. */
+  readonly rekeyMs: number;
+}
+
+/** {@link ConnectionLimits} unless told otherwise. */
+export const DEFAULT_LIMITS: ConnectionLimits = {
+  channelWindowBytes: 32 * 1024 * 1024,
+  connectionWindowBytes: 64 * 1024 * 1024,
+  rekeyBytes: 1024 * 1024 * 1024,
+  rekeyMs: 3_600_000,
+};
+
+/** News of a connection. `hop` names the jump host concerned. */
 export type DialProgress =
   | { readonly type: 'passed'; readonly step: DialStep; readonly hop?: string }
   | { readonly type: 'banner'; readonly text: string; readonly hop?: string }
+  | { readonly type: 'rekeyed'; readonly hop?: string }
   | { readonly type: 'notice'; readonly text: string; readonly hop?: string }
   | { readonly type: 'accepted'; readonly key: AcceptedKey; readonly hop?: string };
 

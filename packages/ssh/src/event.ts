@@ -23,6 +23,8 @@ export type LinkEvent =
   | { readonly type: 'banner'; readonly host: string; readonly text: string }
   /** Something to know that stopped nothing, e.g. a key that was passed over. */
   | { readonly type: 'notice'; readonly host: string; readonly text: string }
+  /** Debug level: new keys were agreed on. */
+  | { readonly type: 'rekeyed'; readonly host: string; readonly hop?: string }
   /** Debug level. `ms` is the time the far side took. */
   | { readonly type: 'channel-open'; readonly host: string; readonly target: Target; readonly ms: number }
   /** Debug level. */

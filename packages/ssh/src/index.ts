@@ -1,6 +1,6 @@
 export { acceptNewHostKey } from './accept.ts';
 export { dialSsh2 } from './backends/ssh2.ts';
-export type { Connection, Dial, DialOptions, DialProgress } from './connection.ts';
+export type { Connection, ConnectionLimits, Dial, DialOptions, DialProgress } from './connection.ts';
 export type { Destination } from './destination.ts';
 export { formatAddress, parseDestination } from './destination.ts';
 export type { DialStep, LinkEvent, OnLinkEvent } from './event.ts';

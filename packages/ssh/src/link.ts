@@ -10,7 +10,7 @@ import {
   type WakeReason,
 } from '@postern/core';
 import { dialSsh2 } from './backends/ssh2.ts';
-import type { Connection, Dial, DialProgress } from './connection.ts';
+import type { Connection, ConnectionLimits, Dial, DialProgress } from './connection.ts';
 import type { LinkEvent, OnLinkEvent } from './event.ts';
 import { type Happening, type Phase, step } from './link-machine.ts';
 import { DEFAULT_MAX_CONNECTIONS, Pool } from './pool.ts';
@@ -26,6 +26,7 @@ export interface LinkOptions {
   readonly openTimeoutMs?: number;
   /** Longest time from the first byte to an authenticated connection, ms. Default 20 s. */
   readonly handshakeTimeoutMs?: number;
+  readonly limits?: Partial<ConnectionLimits>;
   /** Connections made at most, when MaxSessions calls for several. Default 16. */
   readonly maxConnections?: number;
   /** Makes the connections. Default: the backend the host names. */
@@ -220,13 +221,14 @@ class KeptLink implements Link, ReverseAbility {
   }
 
   #dial(signal: AbortSignal): Promise<Connection> {
-    const { env, openTimeoutMs, handshakeTimeoutMs } = this.#o;
+    const { env, openTimeoutMs, handshakeTimeoutMs, limits } = this.#o;
     return (this.#o.dial ?? dialSsh2)(this.#resolved, {
       env,
       signal,
       link: this.host,
       ...(openTimeoutMs === undefined ? {} : { openTimeoutMs }),
       ...(handshakeTimeoutMs === undefined ? {} : { handshakeTimeoutMs }),
+      ...(limits === undefined ? {} : { limits }),
       onProgress: (progress) => this.#onProgress(progress),
     });
   }

@@ -19,6 +19,8 @@ export interface Simulator extends AsyncDisposable {
   readonly accepted: number;
   /** Bytes carried to the server and from it. */
   readonly carried: { readonly up: number; readonly down: number };
+  /** Most bytes that were ever on their way at once, to the server and from it, over all connections. */
+  readonly peakHeld: { readonly up: number; readonly down: number };
   /** Changes delay and rate for what comes from now on. */
   shape(line: LineOptions): void;
   /** Carries nothing more, and says nothing of it: new connections are taken and left in silence. */
@@ -41,7 +43,14 @@ const MAX_HELD_BYTES = 128 * 1024 * 1024;
 /** Starts a simulator in front of `port` on 127.0.0.1. */
 export async function startSimulator(o: LineOptions & { port: number; env?: Env }): Promise<Simulator> {
   const env = o.env ?? systemEnv;
-  const state = { line: o as LineOptions, open: true, accepted: 0, carried: { up: 0, down: 0 } };
+  const state = {
+    line: o as LineOptions,
+    open: true,
+    accepted: 0,
+    carried: { up: 0, down: 0 },
+    held: { up: 0, down: 0 },
+    peakHeld: { up: 0, down: 0 },
+  };
   const pairs = new Set<readonly [Socket, Socket]>();
   const lanes = new Set<Lane>();
   const serve = (near: Socket): void => {
@@ -77,6 +86,7 @@ export async function startSimulator(o: LineOptions & { port: number; env?: Env 
       return state.accepted;
     },
     carried: state.carried,
+    peakHeld: state.peakHeld,
     shape(line) {
       state.line = line;
     },
@@ -134,6 +144,11 @@ interface Lane {
   pump(): void;
 }
 
+interface Count {
+  up: number;
+  down: number;
+}
+
 interface LaneOptions {
   readonly from: Socket;
   readonly to: Socket;
@@ -141,7 +156,9 @@ interface LaneOptions {
   readonly state: {
     readonly line: LineOptions;
     readonly open: boolean;
-    readonly carried: { up: number; down: number };
+    readonly carried: Count;
+    readonly held: Count;
+    readonly peakHeld: Count;
   };
   readonly way: 'up' | 'down';
 }
@@ -161,6 +178,8 @@ function makeLane({ from, to, env, state, way }: LaneOptions): Lane {
       Math.max(freeAt, now) + (bytesPerSecond === undefined ? 0 : ((chunk?.length ?? 0) / bytesPerSecond) * 1000);
     held.push({ at: freeAt + delayMs, chunk });
     heldBytes += chunk?.length ?? 0;
+    state.held[way] += chunk?.length ?? 0;
+    state.peakHeld[way] = Math.max(state.peakHeld[way], state.held[way]);
     if (heldBytes > MAX_HELD_BYTES) from.pause();
     pump();
   };
@@ -182,6 +201,7 @@ function makeLane({ from, to, env, state, way }: LaneOptions): Lane {
   };
   const send = (chunk: Buffer): void => {
     heldBytes -= chunk.length;
+    state.held[way] -= chunk.length;
     state.carried[way] += chunk.length;
     if (heldBytes <= MAX_HELD_BYTES) from.resume();
     if (to.write(chunk)) return;

@@ -10,6 +10,15 @@ const LOST_GRACE_MS = 500;
 
 type Done = (error?: Error | null) => void;
 
+/** What a channel belongs to. */
+export interface Ssh2ChannelOptions {
+  readonly target: Target;
+  readonly env: Env;
+  /** Bytes left ssh2's buffer for the reader. */
+  readonly onRead: () => void;
+  readonly onWrite: (bytes: number) => void;
+}
+
 /**
  * A channel of ssh2 1.17.0 made honest. As it comes, a lost connection looks like a clean end, writes after the end are taken
  * silently or never called back, undrained stderr stalls stdout, `close` waits for stdout to be read, and `destroy(error)` drops
@@ -21,6 +30,7 @@ export class Ssh2Channel implements Channel {
   readonly target: Target;
   readonly #raw: ClientChannel;
   readonly #env: Env;
+  readonly #onWrite: (bytes: number) => void;
   readonly #isSession: boolean;
   readonly #exit = deferred<Exit>();
   readonly #stderrListeners = new Set<(chunk: Buffer) => unknown>();
@@ -32,9 +42,10 @@ export class Ssh2Channel implements Channel {
   #writing: Done | undefined;
 
   /** Must be called in the very callback that yields `raw`: its events do not wait. */
-  constructor(raw: ClientChannel, o: { target: Target; env: Env }) {
+  constructor(raw: ClientChannel, o: Ssh2ChannelOptions) {
     this.#raw = raw;
     this.#env = o.env;
+    this.#onWrite = o.onWrite;
     this.target = o.target;
     this.#isSession = o.target.type === 'exec' || o.target.type === 'subsystem';
     this.exit = this.#exit.promise;
@@ -53,6 +64,7 @@ export class Ssh2Channel implements Channel {
     raw.on('error', () => {});
     raw.on('data', (chunk: Buffer) => {
       if (!this.stream.push(chunk)) raw.pause();
+      o.onRead();
     });
     raw.on('end', () => this.#onRawEnd());
     raw.on('exit', (code: number | null, signal?: string) => {
@@ -62,7 +74,8 @@ export class Ssh2Channel implements Channel {
           : { type: 'exit', code: Number(code) };
     });
     raw.stderr.on('error', () => {});
-    raw.stderr.on('data', (chunk: Buffer) => this.#onStderr(chunk));
+    // Not before whoever opened it could listen: the first words may have come in one packet with the confirmation.
+    setImmediate(() => raw.stderr.on('data', (chunk: Buffer) => this.#onStderr(chunk)));
     // `close` of the channel itself waits until stdout is read; that of stderr, always drained, tells of CHANNEL_CLOSE at once.
     raw.stderr.on('close', () => this.#onFarClosed());
   }
@@ -146,6 +159,7 @@ export class Ssh2Channel implements Channel {
     this.#raw.write(chunk, () => {
       if (this.#writing !== done) return;
       this.#writing = undefined;
+      this.#onWrite(chunk.length);
       done();
     });
   }

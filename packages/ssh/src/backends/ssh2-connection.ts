@@ -1,12 +1,15 @@
 import type { Duplex } from 'node:stream';
 import { type Channel, deadline, deferred, type Env, LinkError, raceAbort, type Target } from '@postern/core';
 import type { Client, ClientChannel } from 'ssh2';
-import type { Connection } from '../connection.ts';
+import type { Connection, ConnectionLimits } from '../connection.ts';
+import { Liveness } from '../liveness.ts';
 import type { ResolvedHost } from '../resolved-host.ts';
 import type { RemoteBind, RemoteListener } from '../reverse.ts';
 import { Ssh2Channel } from './ssh2-channel.ts';
-import { ping } from './ssh2-internals.ts';
+import { ping, rekey } from './ssh2-internals.ts';
 import { listenRemote } from './ssh2-listen.ts';
+import { explain, isSession, refusal, requestChannel } from './ssh2-request.ts';
+import { growWindows, type Windows } from './ssh2-window.ts';
 
 /** What a connection needs to know. */
 export interface Ssh2ConnectionOptions {
@@ -17,12 +20,10 @@ export interface Ssh2ConnectionOptions {
   readonly openTimeoutMs: number;
   /** The jump host whose channel the socket is. */
   readonly via?: string | undefined;
+  readonly limits: ConnectionLimits;
+  readonly onRekey?: () => void;
 }
 
-/** Silence after an unanswered probe that means the far side is gone, in keepalive intervals. */
-const SILENT_INTERVALS = 1.9;
-/** A tick this late was not held up by work, ms. */
-const LATE_TICK_MS = 1_000;
 /** Time for the far side to take our goodbye before the socket is cut, ms. */
 const GOODBYE_MS = 1_000;
 
@@ -38,28 +39,36 @@ export class Ssh2Connection implements Connection {
   #opening = 0;
   #openingSessions = 0;
   #over: LinkError | undefined;
-  #rttMs: number | undefined;
-  /** When the last byte came, monotonic ms. */
-  #heard: number;
-  /** When the probe in flight was sent, monotonic ms. */
-  #probed: number | undefined;
-  #timer: Disposable | undefined;
-  /** When the next tick should come, monotonic ms. */
-  #due = Number.POSITIVE_INFINITY;
+  readonly #liveness: Liveness;
+  readonly #windows: Windows;
+  /** Since the last key exchange: bytes both ways, and when it was, monotonic ms. */
+  #keyBytes = 0;
+  #keyedAt: number;
 
   constructor(client: Client, o: Ssh2ConnectionOptions) {
     this.#client = client;
     this.#o = o;
     this.closed = this.#closed.promise;
-    this.#heard = o.env.monotonicNow();
+    this.#keyedAt = o.env.monotonicNow();
     this.#gone = new Promise((resolve) => o.socket.once('close', () => resolve()));
     const hungUp = (): void => this.#finish(this.#lost('the far side closed the connection'));
     client.on('error', (error: Error) => this.#finish(this.#lost(explain(error), error)));
     client.on('end', hungUp);
     client.on('close', hungUp);
+    this.#liveness = new Liveness({
+      env: o.env,
+      intervalMs: o.host.keepaliveMs,
+      ask: (answered) => ping(client, answered),
+      onSilent: (ms) => this.#finish(this.#lost(`the far side has been silent for ${Math.round(ms / 1000)} s`)),
+      onTick: () => this.#rekeyWhenDue(),
+    });
+    this.#windows = growWindows(client, { ...o.limits, env: o.env, rttMs: () => this.rttMs });
+    client.on('handshake', () => {
+      this.#keyBytes = 0;
+      this.#keyedAt = o.env.monotonicNow();
+      o.onRekey?.();
+    });
     o.socket.on('data', this.#onBytes);
-    this.#tick();
-    this.probe().catch(() => {});
   }
 
   get sessions(): number {
@@ -73,7 +82,7 @@ export class Ssh2Connection implements Connection {
   }
 
   get rttMs(): number | undefined {
-    return this.#rttMs;
+    return this.#liveness.rttMs;
   }
 
   async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {
@@ -150,27 +159,23 @@ export class Ssh2Connection implements Connection {
   }
 
   #adopt(raw: ClientChannel, target: Target): Ssh2Channel {
-    const channel = new Ssh2Channel(raw, { target, env: this.#o.env });
+    const channel = new Ssh2Channel(raw, {
+      target,
+      env: this.#o.env,
+      onRead: () => this.#windows.consumed(raw),
+      onWrite: (bytes) => this.#count(bytes),
+    });
     this.#open.add(channel);
-    raw.stderr.on('close', () => this.#open.delete(channel));
+    raw.stderr.on('close', () => {
+      this.#open.delete(channel);
+      this.#windows.release(raw);
+    });
     if (this.#over !== undefined) channel.lose(this.#over);
     return channel;
   }
 
   probe(): Promise<number> {
-    if (this.#over !== undefined) return Promise.reject(this.#over);
-    const { env } = this.#o;
-    const sent = env.monotonicNow();
-    this.#probed ??= sent;
-    return new Promise((resolve, reject) => {
-      ping(this.#client, (error) => {
-        // An OpenSSH server answers "failure" (`true`): any answer will do.
-        if (error instanceof Error) return reject(this.#over ?? this.#lost('the connection ended', error));
-        this.#probed = undefined;
-        this.#rttMs = env.monotonicNow() - sent;
-        resolve(this.#rttMs);
-      });
-    });
+    return this.#over === undefined ? this.#liveness.probe() : Promise.reject(this.#over);
   }
 
   end(error?: LinkError): Promise<void> {
@@ -186,34 +191,24 @@ export class Ssh2Connection implements Connection {
     return this.#gone;
   }
 
-  readonly #onBytes = (): void => {
-    this.#heard = this.#o.env.monotonicNow();
+  readonly #onBytes = (chunk: Buffer): void => {
+    this.#liveness.heard();
+    this.#count(chunk.length);
   };
 
-  /**
-   * Every interval without a byte from the far side it is asked for one; silent for almost two more, it is gone. With 5 s: dead
-   * after at most 14.5 s, and no stall under 9.5 s is taken for it.
-   */
-  #tick(): void {
-    const { env, host } = this.#o;
-    const now = env.monotonicNow();
-    // A late tick means this side slept (suspend, SIGSTOP): the answer may lie unread in the socket, so ask afresh.
-    if (this.#probed !== undefined && now - this.#due > LATE_TICK_MS) this.#probed = now;
-    const askedFor = this.#probed === undefined ? 0 : now - Math.max(this.#probed, this.#heard);
-    if (askedFor >= host.keepaliveMs * SILENT_INTERVALS) {
-      const seconds = Math.round((now - this.#heard) / 1000);
-      this.#finish(this.#lost(`the far side has been silent for ${seconds} s`));
-      return;
-    }
-    const quiet = now - this.#heard;
-    if (quiet >= host.keepaliveMs && this.#probed === undefined) this.probe().catch(() => {});
-    const asked = this.#probed !== undefined;
-    const left = asked ? host.keepaliveMs * SILENT_INTERVALS - askedFor : host.keepaliveMs - quiet;
-    const next = Math.min(Math.max(left, 1), host.keepaliveMs);
-    this.#due = now + next;
-    this.#timer = env.schedule(next, () => {
-      if (this.#over === undefined) this.#tick();
-    });
+  #count(bytes: number): void {
+    this.#keyBytes += bytes;
+    if (this.#keyBytes >= this.#o.limits.rekeyBytes) this.#rekeyWhenDue();
+  }
+
+  /** ssh2 1.17.0 never asks for new keys itself (RFC 4253 §9: after each gigabyte or hour). */
+  #rekeyWhenDue(): void {
+    const { env, limits } = this.#o;
+    const isDue = this.#keyBytes >= limits.rekeyBytes || env.monotonicNow() - this.#keyedAt >= limits.rekeyMs;
+    if (!isDue || this.#over !== undefined) return;
+    this.#keyBytes = 0;
+    this.#keyedAt = env.monotonicNow();
+    rekey(this.#client);
   }
 
   #lost(why: string, cause?: unknown): LinkError {
@@ -229,75 +224,11 @@ export class Ssh2Connection implements Connection {
   #finish(error: LinkError, o: { cut: boolean } = { cut: true }): void {
     if (this.#over !== undefined) return;
     this.#over = error;
-    this.#timer?.[Symbol.dispose]();
+    this.#liveness.stop(error);
     this.#o.socket.removeListener('data', this.#onBytes);
     for (const channel of this.#open) channel.lose(error);
     this.#open.clear();
     if (o.cut) this.#o.socket.destroy();
     this.#closed.resolve(error);
   }
-}
-
-function isSession(target: Target): boolean {
-  return target.type === 'exec' || target.type === 'subsystem';
-}
-
-function requestChannel(
-  client: Client,
-  target: Target,
-  opened: (error: Error | undefined, raw: ClientChannel) => void,
-): void {
-  switch (target.type) {
-    case 'exec':
-      client.exec(target.command, opened);
-      return;
-    case 'subsystem':
-      client.subsys(target.name, opened);
-      return;
-    case 'tcp':
-      client.forwardOut('127.0.0.1', 0, target.host, target.port, opened);
-      return;
-    case 'unix':
-      client.openssh_forwardOutStreamLocal(target.path, opened);
-  }
-}
-
-/** Reasons of RFC 4254 §5.1. sshd uses 2 for a session beyond MaxSessions, and for a forward nobody answers. */
-function refusal(target: Target, error: Error & { reason?: unknown }): LinkError {
-  const said = error.message.replace(/^\(SSH\) Channel open failure: /, '');
-  if (error.reason === 4 || (error.reason === 2 && isSession(target))) {
-    return new LinkError(`the far sshd opens no further session on this connection (MaxSessions): ${said}`, {
-      code: 'channel-limit',
-      layer: 'channel',
-      cause: error,
-    });
-  }
-  return new LinkError(refusalText(target, said, error.reason), {
-    code: 'channel-refused',
-    layer: 'channel',
-    cause: error,
-  });
-}
-
-function refusalText(target: Target, said: string, reason: unknown): string {
-  switch (target.type) {
-    case 'exec':
-      return `the far sshd does not run commands for this user: ${said}`;
-    case 'subsystem':
-      return `the far sshd has no subsystem ${target.name}: ${said}`;
-    case 'tcp': {
-      const where = `${target.host}:${target.port}`;
-      if (reason === 1) return `the far sshd forbids connections to ${where} (AllowTcpForwarding, PermitOpen): ${said}`;
-      return `the far side cannot connect to ${where}: ${said}`;
-    }
-    case 'unix':
-      if (reason === 1) return `the far sshd forbids connections to sockets (AllowStreamLocalForwarding): ${said}`;
-      return `the far side cannot connect to ${target.path}: ${said}`;
-  }
-}
-
-function explain(error: Error & { code?: unknown }): string {
-  if (error.code === 'ECONNRESET') return 'the connection was reset';
-  if (error.code === 'ETIMEDOUT') return 'the network gave up on it';
-  return error.message;
 }

@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module';
+import { PassThrough } from 'node:stream';
 import ssh2 from 'ssh2';
 import { expect, test } from 'vitest';
+import { BASE_WINDOW_BYTES, internalsOf } from './ssh2-internals.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -17,7 +19,23 @@ test('the protocol has what is called on it', () => {
   expect(ssh2.Client).toBe(require('ssh2/lib/client.js'));
 });
 
+test('a client has what is taken over from it', () => {
+  const client = new ssh2.Client();
+  const socket = new PassThrough();
+  client.on('error', () => {});
+  client.connect({ sock: socket as never, username: 'x', readyTimeout: 0 });
+  const { _callbacks, _chanMgr, _protocol } = internalsOf(client);
+  expect(_callbacks).toEqual([]);
+  expect(_chanMgr.get(0)).toBeUndefined();
+  expect(Object.keys(_protocol._handlers)).toEqual(expect.arrayContaining(['CHANNEL_DATA', 'USERAUTH_FAILURE']));
+  socket.destroy();
+});
+
 test('the window is what is assumed of it', () => {
   const channel = require('ssh2/lib/Channel.js');
-  expect([channel.MAX_WINDOW, channel.WINDOW_THRESHOLD, channel.PACKET_SIZE]).toEqual([2 << 20, 1 << 20, 32 << 10]);
+  expect([channel.MAX_WINDOW, channel.WINDOW_THRESHOLD, channel.PACKET_SIZE]).toEqual([
+    BASE_WINDOW_BYTES,
+    1 << 20,
+    32 << 10,
+  ]);
 });

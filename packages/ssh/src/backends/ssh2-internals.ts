@@ -4,14 +4,17 @@ import type { Client, ClientChannel } from 'ssh2';
  * What is used of ssh2 1.17.0 beyond its documented interface. The version is pinned exactly, and `ssh2-internals.test.ts`
  * fails when any of it changes.
  */
-interface Internals {
+export interface Internals {
+  readonly _chanMgr: { get(id: number): ChannelInternals | ((...args: never) => void) | undefined };
   /** Replies to global requests are matched to these in order (`lib/client.js`). */
   readonly _callbacks: ((error: unknown) => void)[];
   readonly _protocol: {
     /** Sends `keepalive@openssh.com` with a reply wanted (`lib/protocol/Protocol.js`). */
     ping(): void;
     rekey(): void;
+    channelWindowAdjust(channel: number, bytes: number): void;
     readonly _handlers: {
+      CHANNEL_DATA(protocol: unknown, id: number, data: Buffer): void;
       USERAUTH_FAILURE(protocol: unknown, methods: readonly string[], partial: boolean): void;
     };
     /** Throws for a name not in RFC 4254 §6.10. */
@@ -19,16 +22,27 @@ interface Internals {
   };
 }
 
-interface ChannelInternals {
-  /** `open`, `eof` after the far side's EOF, `closed` after its CLOSE or the connection's end (`lib/Channel.js`). */
-  readonly incoming: { readonly state: string };
+/** A channel from inside (`lib/Channel.js`). */
+export interface ChannelInternals {
+  /** `open`, `eof` after the far side's EOF, `closed` after its CLOSE or the connection's end. `window`: what it may send. */
+  readonly incoming: { readonly state: string; window: number };
   readonly outgoing: { readonly state: string; readonly id: number };
   readonly _client: Internals;
+  readonly readableLength: number;
+  push(data: Buffer): boolean;
+}
+
+/** `MAX_WINDOW` of `lib/Channel.js`: the window every channel opens with. */
+export const BASE_WINDOW_BYTES: number = 2 * 1024 * 1024;
+
+/** A client from inside. */
+export function internalsOf(client: Client): Internals {
+  return client as unknown as Internals;
 }
 
 /** Asks for a sign of life; `answered` is called with the reply, or with an error when the connection ends first. */
 export function ping(client: Client, answered: (error: unknown) => void): void {
-  const { _callbacks, _protocol } = client as unknown as Internals;
+  const { _callbacks, _protocol } = internalsOf(client);
   _callbacks.push(answered);
   _protocol.ping();
 }
@@ -46,10 +60,15 @@ export function sendSignal(channel: ClientChannel, name: string): void {
 
 /** Hears which methods the server would accept at each refusal: for keys of an agent ssh2 keeps them to itself. After `connect()`. */
 export function onAuthRefusal(client: Client, heard: (methods: readonly string[]) => void): void {
-  const { _handlers } = (client as unknown as Internals)._protocol;
+  const { _handlers } = internalsOf(client)._protocol;
   const { USERAUTH_FAILURE } = _handlers;
   _handlers.USERAUTH_FAILURE = (protocol, methods, partial) => {
     heard(methods);
     USERAUTH_FAILURE(protocol, methods, partial);
   };
+}
+
+/** Starts a key exchange; does nothing while one is going on. */
+export function rekey(client: Client): void {
+  internalsOf(client)._protocol.rekey();
 }

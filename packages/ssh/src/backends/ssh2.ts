@@ -5,6 +5,7 @@ import { authenticator } from '../auth.ts';
 import {
   type Connection,
   DEFAULT_HANDSHAKE_TIMEOUT_MS,
+  DEFAULT_LIMITS,
   DEFAULT_OPEN_TIMEOUT_MS,
   type Dial,
   type DialOptions,
@@ -157,6 +158,8 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
         ...o,
         host,
         openTimeoutMs: o.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS,
+        limits: { ...DEFAULT_LIMITS, ...o.limits },
+        onRekey: () => o.progress({ type: 'rekeyed' }),
       });
       o.progress({ type: 'passed', step: 'auth' });
       resolve(connection);
