@@ -329,8 +329,8 @@ export class Lane {
       signal: this.#c.signal,
       attempting: async (id, { receipt }) => {
         const found = job(id);
-        found.attempted = true;
         await this.#c.attempting(this, found, receipt);
+        found.attempted = true;
       },
       outcome: (id, to, outcome) => this.#c.outcome(this, job(id), to, outcome),
     };

@@ -102,6 +102,7 @@ class QueueRunner implements Runner {
   readonly #abort = new AbortController();
   readonly #arrivals: Disposable;
   readonly #retries = new Set<Disposable>();
+  readonly #working = new Set<Promise<void>>();
   #placing: Promise<void>;
   #closed = false;
 
@@ -271,6 +272,7 @@ class QueueRunner implements Runner {
         );
         await this.#settle(lane, job, async () => {
           await this.#o.spool.record(job.item.id, ...records);
+          for (const { to, outcome } of records) this.#tell(lane.host, job, to, outcome);
           await this.#afterPass(lane, job.item, new Set(job.outcomes.keys()));
         });
       });
@@ -280,7 +282,9 @@ class QueueRunner implements Runner {
   #later(work: () => Promise<void>): void {
     const retry = this.#o.env.schedule(SPOOL_RETRY_MS, () => {
       this.#retries.delete(retry);
-      if (!this.#closed) void work();
+      if (this.#closed) return;
+      const working = work().finally(() => this.#working.delete(working));
+      this.#working.add(working);
     });
     this.#retries.add(retry);
   }
@@ -551,7 +555,7 @@ class QueueRunner implements Runner {
   async idle(): Promise<void> {
     await this.#placing;
     for (const lane of this.#lanes.values()) await lane.settled();
-    while (this.#serial.size > 0) await Promise.all(this.#serial.values());
+    while (this.#serial.size + this.#working.size > 0) await Promise.all([...this.#serial.values(), ...this.#working]);
   }
 
   async close({ graceMs = DRAIN_MS } = {}): Promise<void> {
