@@ -7,6 +7,7 @@ import { attachPreauth, createEndpoint, type EndpointOptions } from './endpoint.
 import type { ImapEvent } from './event.ts';
 import { waitingLink } from './far.test-util.ts';
 import { createImapd, type ImapdOptions } from './imapd.ts';
+import { MAX_SESSIONS_PER_PEER } from './limits.ts';
 
 const GREETING = '* PREAUTH [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN IDLE X-FAR] Logged in as bob\r\n';
 const OPEN: Admission = { type: 'open', who: 'same-user' };
@@ -165,6 +166,17 @@ describe('who may not come in', () => {
     client.send(input);
     await client.rest();
     expect(events.map((event) => event.type)).toEqual(['refused']);
+  });
+
+  test('one peer has room for 512 connections, and the next is told so', async () => {
+    const { port, endpoint } = await start();
+    const clients = await Promise.all(Array.from({ length: MAX_SESSIONS_PER_PEER }, () => dial(port)));
+    for (const client of clients) expect(await client.line()).toMatch(/^\* OK/);
+    const more = await dial(port);
+    expect(await more.rest()).toBe('* BYE [LIMIT] Too many connections\r\n');
+    for (const client of clients) client.socket.destroy();
+    await expect.poll(() => endpoint.sessions).toBe(0);
+    expect(await (await dial(port)).line()).toMatch(/^\* OK/);
   });
 
   test('who does not log in within ten minutes is told so and closed', async () => {
