@@ -170,7 +170,7 @@ describe('a faulty file is refused with file, line, key and accepted values', ()
 
   test('what is read but not built yet says so', () => {
     expect(refusal('[[imap]]\ntls = "implicit"')).toContain(':2: imap[0].tls: TLS is not built yet; accepted: "off"');
-    expect(refusal('[[forward]]\nlisten = "127.0.0.1:1"\nhost = "a"\nto = "tcp:b:1"')).toContain('not built yet');
+    expect(refusal('[[route]]\nmatch = ["*"]\nhost = "a"\nqueue = false')).toContain('not built yet');
   });
 
   test('all faults are told at once, in the order of the file', () => {

@@ -31,6 +31,8 @@ export interface Config {
   readonly smtp?: ListenerValues & { max_size?: number | undefined };
   readonly allow: readonly AllowRule[];
   readonly routes: readonly RouteValues[];
+  readonly forwards: NonNullable<FileValues['forward']>;
+  readonly reverses: NonNullable<FileValues['reverse']>;
 }
 
 /** Who may come in when the file does not say. */
@@ -111,5 +113,7 @@ function toConfig(values: FileValues, s: Surroundings, file: string | undefined)
     ...(values.smtp === undefined ? {} : { smtp: values.smtp }),
     allow: values.access?.allow ?? DEFAULT_ALLOW,
     routes: values.route ?? [],
+    forwards: values.forward ?? [],
+    reverses: values.reverse ?? [],
   };
 }

@@ -89,6 +89,8 @@ function knownHosts(config: Config, named: readonly string[]): string[] {
     ...config.hosts.keys(),
     ...config.imap.map((table) => table.host),
     ...config.routes.map((route) => route.host),
+    ...config.forwards.map((forward) => forward.host),
+    ...config.reverses.map((reverse) => reverse.host),
   ];
   return [...new Set(mentioned.filter((name) => name !== undefined))];
 }

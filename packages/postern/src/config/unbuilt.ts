@@ -23,7 +23,5 @@ export function checkBuilt(values: FileValues): ConfigFault[] {
       refuse(['route', index, 'dialogue'], 'the "bsmtp" dialogue', '"auto", "stream", "pipelined", "lockstep"');
     }
   }
-  for (const index of (values.forward ?? []).keys()) refuse(['forward', index], 'a forward');
-  for (const index of (values.reverse ?? []).keys()) refuse(['reverse', index], 'a reverse forward');
   return faults;
 }

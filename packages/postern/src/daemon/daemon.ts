@@ -19,6 +19,7 @@ import { lendHandler } from '../pipe/lend.ts';
 import { spoolFailure } from '../queue/offline.ts';
 import { activatedSockets, imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
 import { controlHandlers } from './control.ts';
+import { bindForwards, type Forwards, startForwards } from './forwards.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
@@ -62,6 +63,7 @@ export interface DaemonParts {
   readonly live: Live;
   readonly endpoints: readonly Endpoint[];
   readonly intakes: readonly Intake[];
+  readonly forwards: Forwards;
   readonly listeners: { readonly imap: readonly string[]; readonly smtp: readonly string[] };
   readonly env: Env;
   /** Wall clock, ms. */
@@ -115,6 +117,10 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   });
   undo.push(() => spool.close());
   const bound = await bindAll(o, undo);
+  const boundForwards = await bindForwards(config, {
+    uid: surroundings.uid,
+    bound: (listener) => undo.push(() => listener.server.close()),
+  });
   if (config.allow.some((rule) => rule.type === 'password')) ensurePassword(config.stateDir);
 
   // Nothing fails from here on but the control socket: its parts must exist before it is asked.
@@ -138,8 +144,11 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   const live = liveOf(config, plan);
   const runner = await startRunner({ live, hosts, spool, stateDir, env, log, onEvent: onRelayEvent });
   undo.push(() => runner.close());
+  const admitPeer = (listener: BoundListener): Admit => admitFor(listener, live, o);
+  const forwards = startForwards({ config, bound: boundForwards, hosts, env, log, admitFor: admitPeer });
+  undo.push(() => forwards.close());
   const parts: DaemonParts = {
-    ...{ config, plan, hosts, spool, runner, live, env },
+    ...{ config, plan, hosts, spool, runner, live, forwards, env },
     endpoints: bound.imap.map(({ listener, plan: endpoint }) => openEndpoint(listener, endpoint, { hosts, live }, o)),
     intakes: bound.smtp.map((listener) =>
       createIntake({
@@ -167,7 +176,8 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   pointToControlSocket(config.stateDir, controlPath);
   const listeners = [...bound.imap.map(({ listener }) => listener), ...bound.smtp];
   for (const listener of listeners) listener.release();
-  const end = (): Promise<void> => drain(parts, listeners, control);
+  const all = [...listeners, ...boundForwards.map(({ listener }) => listener)];
+  const end = (): Promise<void> => drain(parts, all, control);
   return {
     ...parts.listeners,
     reload: (next) => reload(parts, next),
@@ -260,6 +270,7 @@ async function drain(
     ...parts.intakes.map((intake) => intake.close({ graceMs: DRAIN_MS / 2 })),
     parts.runner.close({ graceMs: DRAIN_MS / 2 }),
   ]);
+  await parts.forwards.close();
   await Promise.all(spares);
   await Promise.all(hosts.map((host) => host.link.close()));
   await parts.spool.close();

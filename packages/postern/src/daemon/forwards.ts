@@ -1,0 +1,127 @@
+import { type Admit, type Env, parseTarget, printable } from '@postern/core';
+import { type ForwardEvent, type LocalPlace, type RemoteBind, startForward, startReverse } from '@postern/ssh';
+import type { Config } from '../config/load.ts';
+import type { Host } from './hosts.ts';
+import { type BoundListener, bindListener } from './listen.ts';
+import type { Logger } from './log.ts';
+
+/** A `[[forward]]` whose listener is bound, and keeps who connects waiting. */
+export interface BoundForward {
+  readonly listener: BoundListener;
+  readonly values: Config['forwards'][number];
+}
+
+/** Forwards and reverse forwards at work. */
+export interface Forwards {
+  /** Takes no more connections and ends those there are. */
+  close(): Promise<void>;
+}
+
+/** Binds the listeners of every `[[forward]]`, handing each to `bound`. Throws as `bindListener`. */
+export async function bindForwards(
+  config: Config,
+  o: { uid: number; bound: (listener: BoundListener) => void },
+): Promise<BoundForward[]> {
+  const forwards: BoundForward[] = [];
+  for (const values of config.forwards) {
+    const listener = await bindListener(values.listen, { uid: o.uid, runtimeDir: config.runtimeDir });
+    o.bound(listener);
+    forwards.push({ listener, values });
+  }
+  return forwards;
+}
+
+/** What {@link startForwards} needs. */
+export interface ForwardsOptions {
+  readonly config: Config;
+  readonly bound: readonly BoundForward[];
+  readonly hosts: ReadonlyMap<string, Host>;
+  readonly env: Env;
+  readonly log: Logger;
+  /** The judge of a listener. */
+  readonly admitFor: (listener: BoundListener) => Admit;
+}
+
+/** Starts every `[[forward]]` and `[[reverse]]` over the hosts' links. */
+export function startForwards(o: ForwardsOptions): Forwards {
+  const onEvent = (event: ForwardEvent): void => logForwardEvent(o.log, event);
+  const running: { close(): Promise<void> }[] = [];
+  for (const { listener, values } of o.bound) {
+    const link = o.hosts.get(values.host)?.link;
+    if (link === undefined) continue;
+    const exposed = values.expose === true;
+    if (exposed)
+      o.log.warn({ listen: listener.address }, `whoever reaches ${listener.address} gets through to ${values.to}`);
+    const judge = exposed ? {} : { admit: o.admitFor(listener) };
+    running.push(
+      startForward({ server: listener.server, link, to: parseTarget(values.to), env: o.env, onEvent, ...judge }),
+    );
+    listener.release();
+  }
+  for (const { host, listen, to, domains } of o.config.reverses) {
+    const link = o.hosts.get(host)?.link;
+    if (link === undefined) continue;
+    const options = { link, listen: remoteBind(listen), to: localPlace(to), env: o.env, onEvent };
+    running.push(startReverse(domains === undefined ? options : { ...options, domains }));
+  }
+  return {
+    async close() {
+      await Promise.all(running.map((one) => one.close()));
+    },
+  };
+}
+
+/** `[ADDRESS:]PORT` on the far side: without an address loopback alone, as ssh -R; `*` for all of them. */
+export function remoteBind(text: string): RemoteBind {
+  const at = text.lastIndexOf(':');
+  const host = at === -1 ? 'localhost' : text.slice(0, at).replace(/^\[|\]$/g, '');
+  return { host: host === '*' ? '' : host, port: Number(text.slice(at + 1)) };
+}
+
+/** `ADDRESS:PORT` or `unix:PATH` on this machine. */
+export function localPlace(text: string): LocalPlace {
+  if (text.startsWith('unix:')) return { path: text.slice('unix:'.length) };
+  const at = text.lastIndexOf(':');
+  return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
+}
+
+/** News of forwards as log lines. */
+function logForwardEvent(log: Logger, event: ForwardEvent): void {
+  const { host } = event;
+  const because = (message: string, fix: string | undefined): string =>
+    `${printable(message)}${fix === undefined ? '' : `; fix: ${printable(fix)}`}`;
+  switch (event.type) {
+    case 'forward-denied':
+      return void log.warn({ host }, `${host}: forward: a peer was turned away: ${printable(event.reason)}`);
+    case 'forward-open':
+    case 'forward-close':
+      return void log.debug({ host }, `${host}: ${event.type}`);
+    case 'forward-refused':
+      return void log.warn(
+        { host, code: event.error.code },
+        `${host}: forward: ${because(event.error.message, event.fix)}`,
+      );
+    case 'reverse-listening':
+      return void log.info({ host, listen: event.listen }, `${host}: reverse: the far side listens on ${event.listen}`);
+    case 'reverse-refused':
+      return void log.warn(
+        { host, listen: event.listen },
+        `${host}: reverse: ${because(event.error.message, event.fix)}`,
+      );
+    case 'reverse-lost':
+      return void log.info(
+        { host, listen: event.listen },
+        `${host}: reverse: the far side listens no more on ${event.listen}`,
+      );
+    case 'reverse-open':
+    case 'reverse-close':
+      return void log.debug({ host, to: event.to }, `${host}: ${event.type} ${event.to}`);
+    case 'reverse-unreachable':
+      return void log.warn(
+        { host, to: event.to },
+        `${host}: reverse: ${event.to} does not answer: ${printable(event.message)}`,
+      );
+    case 'reverse-recipient-refused':
+      return void log.info({ host }, `${host}: reverse: no mail for ${printable(event.address)}`);
+  }
+}
