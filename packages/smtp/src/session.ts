@@ -15,6 +15,7 @@ import {
   LinkError,
   printable,
   type ReplyEvent,
+  type ReplyParser,
   replyText,
   unsendable,
 } from '@postern/core';
@@ -53,6 +54,9 @@ export const WINDOW_START = 3;
 /** See {@link WINDOW_START}. */
 export const WINDOW_STEP = 3;
 
+/** Runs the TLS handshake over a plain stream; rejects with what is wrong. */
+export type Upgrade = (stream: Duplex, signal: AbortSignal) => Promise<Duplex>;
+
 /** What one session needs. */
 export interface SessionOptions {
   readonly channel: Channel;
@@ -64,6 +68,7 @@ export interface SessionOptions {
   readonly receipt: string | undefined;
   /** Messages unanswered at most, with a receipt and without one. */
   readonly windows: { readonly receipt: number; readonly none: number };
+  readonly upgrade: Upgrade | undefined;
   readonly source: JobSource;
   readonly report: CourierReport;
   readonly env: Env;
@@ -94,7 +99,8 @@ class Session {
   readonly #watchdog: Watchdog;
   readonly #jobs = new Map<number, { readonly job: Job; receipt: string | undefined }>();
   readonly #over: Deferred<void> = deferred();
-  readonly #stream: Duplex;
+  #stream: Duplex;
+  #parser: ReplyParser = createReplyParser();
   #change: Deferred<void> = deferred();
   #lingering: Disposable | undefined;
   #closing: DeliveryError | undefined;
@@ -137,15 +143,34 @@ class Session {
   // -- reading ------------------------------------------------------------------------------------------------------
 
   #listen(): void {
-    const parser = createReplyParser({ skipNoise: this.#o.skipNoise });
-    this.#stream.on('data', (chunk: Buffer) => {
-      this.#watchdog.progress();
-      for (const event of parser.push(chunk)) this.#read(event);
-      this.#wake();
-    });
-    this.#stream.on('error', (error) => this.#broken(error));
-    this.#stream.on('end', () => void this.#ended());
-    this.#stream.on('close', () => void this.#ended());
+    const stream = this.#stream;
+    this.#parser = createReplyParser({ skipNoise: this.#o.skipNoise && this.#machine.awaiting === 'greeting' });
+    stream.on('data', this.#onData);
+    stream.on('error', (error) => this.#broken(error));
+    stream.on('end', this.#onEnd);
+    stream.on('close', this.#onEnd);
+  }
+
+  readonly #onEnd = (): void => void this.#ended();
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#watchdog.progress();
+    for (const event of this.#parser.push(chunk)) this.#read(event);
+    this.#wake();
+  };
+
+  /** STARTTLS: nothing of the plain connection is left over afterwards (RFC 3207 §4.2). */
+  async #upgrade(): Promise<void> {
+    const { upgrade, report } = this.#o;
+    if (upgrade === undefined) throw new DeliveryError('no TLS within a link', { code: 'tls' });
+    await this.#outbox.empty();
+    const plain = this.#stream;
+    if (this.#parser.pending) throw new DeliveryError('the server spoke before TLS was up', { code: 'tls' });
+    plain.off('data', this.#onData).off('end', this.#onEnd).off('close', this.#onEnd);
+    this.#stream = await upgrade(plain, report.signal);
+    this.#outbox.attach(this.#stream);
+    this.#machine.upgraded();
+    this.#listen();
   }
 
   #read(event: ReplyEvent): void {
@@ -237,7 +262,7 @@ class Session {
         await this.#outbox.room();
       } else if (step.type === 'message') await this.#writeMessage(step);
       else if (step.type === 'offer') await this.#offer();
-      else if (step.type === 'upgrade') throw new DeliveryError('no TLS within a link', { code: 'tls' });
+      else if (step.type === 'upgrade') await this.#upgrade();
       else if (step.type === 'over') return this.#fail(this.#closing);
       else if (this.#machine.quit && this.#machine.open === 0) {
         await this.#outbox.empty();

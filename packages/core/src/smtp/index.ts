@@ -1,3 +1,4 @@
+export * from './bsmtp.ts';
 export * from './check.ts';
 export * from './client.ts';
 export * from './command.ts';

@@ -20,6 +20,8 @@ export type ReplyEvent =
 /** Incremental reply parser. */
 export interface ReplyParser {
   push(chunk: Uint8Array): ReplyEvent[];
+  /** Something of a reply that has not ended was read. */
+  readonly pending: boolean;
 }
 
 /** A line of a reply: three digits, then a space, a hyphen or nothing (RFC 5321 §4.2: the text may be absent). */
@@ -88,6 +90,9 @@ export function createReplyParser(o: { skipNoise?: boolean } = {}): ReplyParser 
         if (event !== undefined) events.push(event);
       }
       return events;
+    },
+    get pending() {
+      return partial !== '' || lines.length > 0;
     },
   };
 }
