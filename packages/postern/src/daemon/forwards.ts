@@ -1,9 +1,11 @@
 import { type Admit, type Env, parseTarget, printable } from '@postern/core';
 import { type ForwardEvent, type LocalPlace, type RemoteBind, startForward, startReverse } from '@postern/ssh';
 import type { Config } from '../config/load.ts';
+import { requestQueueRun } from './etrn.ts';
 import type { Host } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
+import { localHostname } from './runner.ts';
 
 /** A `[[forward]]` whose listener is bound, and keeps who connects waiting. */
 export interface BoundForward {
@@ -46,6 +48,7 @@ export interface ForwardsOptions {
 export function startForwards(o: ForwardsOptions): Forwards {
   const onEvent = (event: ForwardEvent): void => logForwardEvent(o.log, event);
   const running: { close(): Promise<void> }[] = [];
+  const ending = new AbortController();
   for (const { listener, values } of o.bound) {
     const link = o.hosts.get(values.host)?.link;
     if (link === undefined) continue;
@@ -59,16 +62,45 @@ export function startForwards(o: ForwardsOptions): Forwards {
     listener.release();
   }
   for (const { host, listen, to, domains } of o.config.reverses) {
-    const link = o.hosts.get(host)?.link;
-    if (link === undefined) continue;
-    const options = { link, listen: remoteBind(listen), to: localPlace(to), env: o.env, onEvent };
-    running.push(startReverse(domains === undefined ? options : { ...options, domains }));
+    const far = o.hosts.get(host);
+    if (far === undefined) continue;
+    const options = { link: far.link, listen: remoteBind(listen), to: localPlace(to), env: o.env };
+    if (domains === undefined) {
+      running.push(startReverse({ ...options, onEvent }));
+      continue;
+    }
+    const onSmtpEvent = (event: ForwardEvent): void => {
+      onEvent(event);
+      // The way home is open: what waited for it over there need not wait for the next queue run.
+      if (event.type === 'reverse-listening') void askForMail(far, domains, o, ending.signal);
+    };
+    running.push(startReverse({ ...options, domains, onEvent: onSmtpEvent }));
   }
   return {
     async close() {
+      ending.abort(new Error('the daemon ends'));
       await Promise.all(running.map((one) => one.close()));
     },
   };
+}
+
+/** Never rejects: a far MTA that will not is only told of. */
+async function askForMail(
+  far: Host,
+  domains: readonly string[],
+  o: ForwardsOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const { name: host, link, smtp: target } = far;
+  try {
+    const answers = await requestQueueRun({ link, target, domains, helo: localHostname(), env: o.env, signal });
+    for (const answer of answers)
+      o.log.info({ host }, `${host}: asked for the mail that waits there: ${printable(answer)}`);
+  } catch (error) {
+    if (signal.aborted) return;
+    const why = error instanceof Error ? error.message : String(error);
+    o.log.warn({ host }, `${host}: could not ask for the mail that waits there: ${printable(why)}`);
+  }
 }
 
 /** `[ADDRESS:]PORT` on the far side: without an address loopback alone, as ssh -R; `*` for all of them. */
