@@ -106,6 +106,23 @@ describe('a login', () => {
     expect(await client.rest()).toMatch(/a OK .*\r\nb OK did NOOP\r\n$/);
   });
 
+  test('half-closed while its session is being opened goes on, and the answer to EOF comes through', async () => {
+    const { port, pairs } = await start({ far: () => {} });
+    const client = await dial(port);
+    client.socket.end('a LOGIN bob pw\r\nb NOOP\r\n');
+    await expect.poll(() => pairs.length).toBe(1);
+    await settle();
+    const far = testClient((pairs[0] as ChannelPair).far);
+    far.send(GREETING);
+    const [tag] = (await far.line()).split(' ');
+    far.send(`${tag} OK asked\r\n`);
+    expect(await far.rest()).toBe('b NOOP\r\n');
+    await settle();
+    far.send('b OK after EOF\r\n');
+    pairs[0]?.exit({ type: 'exit', code: 0 });
+    expect(await client.rest()).toMatch(/a OK .*\r\nb OK after EOF\r\n$/);
+  });
+
   test('needs the local password where one is asked for, which never leaves', async () => {
     const sent: string[] = [];
     const { port, pairs } = await start({

@@ -177,7 +177,10 @@ export class LoginGate {
     return this.#flush();
   }
 
-  /** TLS stands: everything starts again, without a greeting (RFC 3501 §6.2.1). */
+  /**
+   * TLS stands: everything starts again, without a greeting (RFC 3501 §6.2.1). What came in plain behind STARTTLS goes with the old
+   * framer: it must not be believed.
+   */
   secured(): void {
     this.#needsTls = false;
     this.#framer = new Framer();
@@ -192,8 +195,6 @@ export class LoginGate {
       else if (frame.type === 'command') this.#step(this.#read(frame.parts));
       else this.#step({ say: [], next: 'over', action: { type: 'close', hopeless: frame.reason } });
     }
-    // RFC 3501 §6.2.1: what came in plain behind STARTTLS must not be believed afterwards.
-    if (this.#state === 'handshake') this.#framer.rest();
     return this.#flush();
   }
 
