@@ -112,7 +112,7 @@ export function conformance(name: string, make: () => Promise<Subject>): void {
     });
 
     test('delivers a signal to the far command, also after our end of input', async () => {
-      const channel = await exec('trap "echo got; exit 7" USR1; sleep 1000 & echo ready; wait');
+      const channel = await exec('trap "echo got; exit 7" USR1; sleep 1000 >/dev/null 2>&1 & echo ready; wait');
       await once(channel.stream, 'data');
       channel.stream.end();
       channel.signal('USR1');

@@ -14,8 +14,10 @@ import type { Connection, ConnectionLimits, Dial, DialProgress } from './connect
 import type { LinkEvent, OnLinkEvent } from './event.ts';
 import { type Happening, type Phase, step } from './link-machine.ts';
 import { DEFAULT_MAX_CONNECTIONS, Pool } from './pool.ts';
+import { PROBE_MS, replaceSilent } from './replace-silent.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 import type { RemoteBind, RemoteListener, ReverseAbility } from './reverse.ts';
+import { type SystemView, systemView, watchSystem } from './vigil.ts';
 import { watchFault } from './watch-fault.ts';
 
 /** What a link needs. */
@@ -29,6 +31,8 @@ export interface LinkOptions {
   readonly limits?: Partial<ConnectionLimits>;
   /** Connections made at most, when MaxSessions calls for several. Default 16. */
   readonly maxConnections?: number;
+  /** The machine, as watched for suspends and changes of address. Default this one. */
+  readonly view?: SystemView;
   /** Makes the connections. Default: the backend the host names. */
   readonly dial?: Dial;
 }
@@ -53,6 +57,8 @@ class KeptLink implements Link, ReverseAbility {
   #changed = deferred<void>();
   /** Belongs to the present phase, and ends with it. */
   #phaseWork: { dispose(): void } | undefined;
+  #checking = false;
+  #vigil: Disposable | undefined;
   #work = new Set<Promise<unknown>>();
 
   constructor(host: ResolvedHost, o: LinkOptions) {
@@ -96,8 +102,32 @@ class KeptLink implements Link, ReverseAbility {
 
   wake(why: WakeReason): void {
     this.#happen({ type: 'wake', why });
+    if (why === 'network') {
+      this.#checkConnections(why);
+      return;
+    }
     if (this.#phase.type === 'up')
       for (const connection of this.#pool?.connections() ?? []) connection.probe().catch(() => {});
+  }
+
+  /** The network may have changed: no connection is believed until it answers, and none is ended for being slow. */
+  #checkConnections(why: string): void {
+    const pool = this.#pool;
+    if (this.#phase.type !== 'up' || pool === undefined || this.#checking) return;
+    this.#checking = true;
+    const done = (): void => {
+      this.#checking = false;
+    };
+    this.#emit({ type: 'probing', host: this.host, why });
+    const work = replaceSilent({
+      env: this.#o.env,
+      host: this.host,
+      connections: pool.connections(),
+      dial: (signal) => this.#dialMore(signal, { connectTimeoutMs: PROBE_MS }),
+      adopt: (connection) => pool.add(connection),
+      signal: pool.ending,
+    });
+    this.#track(work.finally(done));
   }
 
   watch(listener: (state: LinkState) => void): Disposable {
@@ -145,6 +175,7 @@ class KeptLink implements Link, ReverseAbility {
 
   /** Starts what a phase is there for. */
   #enter(phase: Phase): void {
+    if (phase.type !== 'closed') this.#vigil ??= this.#startVigil();
     switch (phase.type) {
       case 'dialling':
         this.#startDial(phase.attempt);
@@ -153,6 +184,7 @@ class KeptLink implements Link, ReverseAbility {
         this.#waitForRetry(phase);
         return;
       case 'closed': {
+        this.#vigil?.[Symbol.dispose]();
         const pool = this.#pool;
         this.#pool = undefined;
         if (pool !== undefined) this.#track(pool.end(closedError(this.host)));
@@ -161,6 +193,18 @@ class KeptLink implements Link, ReverseAbility {
       case 'idle':
       case 'up':
     }
+  }
+
+  #startVigil(): Disposable {
+    const { env, view = systemView } = this.#o;
+    return watchSystem({
+      env,
+      view,
+      onDisturbance: (what) => {
+        this.#happen({ type: 'wake', why: 'network' });
+        this.#checkConnections(what);
+      },
+    });
   }
 
   #setState(phase: Phase): void {
@@ -199,12 +243,7 @@ class KeptLink implements Link, ReverseAbility {
       env,
       host: this.host,
       maxConnections: this.#o.maxConnections ?? DEFAULT_MAX_CONNECTIONS,
-      dialMore: async (signal) => {
-        const started = env.monotonicNow();
-        const connection = await this.#dial(signal);
-        this.#emit({ type: 'up', host: this.host, ms: env.monotonicNow() - started, connections: pool.size + 1 });
-        return connection;
-      },
+      dialMore: (signal) => this.#dialMore(signal),
       onChange: (size, error) => {
         if (error === undefined || pool !== this.#pool) return;
         if (size > 0) return this.#emit({ type: 'connection-ended', host: this.host, error, connections: size });
@@ -220,17 +259,30 @@ class KeptLink implements Link, ReverseAbility {
     pool.add(first);
   }
 
-  #dial(signal: AbortSignal): Promise<Connection> {
+  /** One more connection beside those of the pool. */
+  async #dialMore(signal: AbortSignal, o: { connectTimeoutMs?: number } = {}): Promise<Connection> {
+    const { env } = this.#o;
+    const started = env.monotonicNow();
+    const connection = await this.#dial(signal, o);
+    const connections = (this.#pool?.size ?? 0) + 1;
+    this.#emit({ type: 'up', host: this.host, ms: env.monotonicNow() - started, connections });
+    return connection;
+  }
+
+  #dial(signal: AbortSignal, o: { connectTimeoutMs?: number } = {}): Promise<Connection> {
     const { env, openTimeoutMs, handshakeTimeoutMs, limits } = this.#o;
-    return (this.#o.dial ?? dialSsh2)(this.#resolved, {
-      env,
-      signal,
-      link: this.host,
-      ...(openTimeoutMs === undefined ? {} : { openTimeoutMs }),
-      ...(handshakeTimeoutMs === undefined ? {} : { handshakeTimeoutMs }),
-      ...(limits === undefined ? {} : { limits }),
-      onProgress: (progress) => this.#onProgress(progress),
-    });
+    return (this.#o.dial ?? dialSsh2)(
+      { ...this.#resolved, ...o },
+      {
+        env,
+        signal,
+        link: this.host,
+        ...(openTimeoutMs === undefined ? {} : { openTimeoutMs }),
+        ...(handshakeTimeoutMs === undefined ? {} : { handshakeTimeoutMs }),
+        ...(limits === undefined ? {} : { limits }),
+        onProgress: (progress) => this.#onProgress(progress),
+      },
+    );
   }
 
   #onProgress(progress: DialProgress): void {

@@ -36,6 +36,11 @@ export class Pool {
     this.#o = o;
   }
 
+  /** Aborts when the pool ends. */
+  get ending(): AbortSignal {
+    return this.#ending.signal;
+  }
+
   get size(): number {
     return this.#members.size;
   }

@@ -70,7 +70,7 @@ describe('a simulated line', () => {
     await once(ended, 'data');
     simulator.hangUp();
     await once(ended, 'end');
-    await simulator.refuse();
+    simulator.refuse();
     expect((await once(dial(), 'error'))[0]).toMatchObject({ code: 'ECONNREFUSED' });
     await simulator.accept();
     const again = dial();

@@ -27,12 +27,14 @@ export interface Simulator extends AsyncDisposable {
   blackHole(): void;
   /** Ends a black hole; what was held back goes on. */
   pass(): void;
+  /** The connections there are fall silent for good, as when an address has gone; new ones are carried. */
+  strand(): void;
   /** Resets all connections (RST). */
   reset(): void;
   /** Ends all connections in order (FIN). */
   hangUp(): void;
-  /** Refuses new connections. */
-  refuse(): Promise<void>;
+  /** Refuses new connections; those there are stay. */
+  refuse(): void;
   /** Takes connections again, on the same port. */
   accept(): Promise<void>;
 }
@@ -97,6 +99,9 @@ export async function startSimulator(o: LineOptions & { port: number; env?: Env 
       state.open = true;
       for (const lane of lanes) lane.pump();
     },
+    strand() {
+      for (const lane of lanes) lane.strand();
+    },
     reset() {
       for (const [near, far] of pairs) {
         near.resetAndDestroy();
@@ -109,14 +114,8 @@ export async function startSimulator(o: LineOptions & { port: number; env?: Env 
         far.end();
       }
     },
-    async refuse() {
-      await new Promise<void>((resolve) => {
-        server.close(() => resolve());
-        for (const [near, far] of pairs) {
-          near.destroy();
-          far.destroy();
-        }
-      });
+    refuse() {
+      server.close();
     },
     async accept() {
       server = await listen(serve, port);
@@ -140,6 +139,8 @@ function listen(serve: (socket: Socket) => void, port: number): Promise<Server> 
 }
 
 interface Lane {
+  /** Carries nothing more. */
+  strand(): void;
   /** Sends on what is due. */
   pump(): void;
 }
@@ -170,6 +171,7 @@ function makeLane({ from, to, env, state, way }: LaneOptions): Lane {
   let freeAt = 0;
   let armed: Disposable | undefined;
   let blocked = false;
+  let stranded = false;
   const take = (chunk: Buffer | undefined): void => {
     const { delayMs = 0, bytesPerSecond } = state.line;
     const now = env.monotonicNow();
@@ -207,12 +209,18 @@ function makeLane({ from, to, env, state, way }: LaneOptions): Lane {
     if (to.write(chunk)) return;
     blocked = true;
     to.once('drain', () => {
-      blocked = false;
+      blocked = stranded;
       pump();
     });
   };
   from.on('data', take);
   from.on('end', () => take(undefined));
   from.on('close', () => armed?.[Symbol.dispose]());
-  return { pump };
+  return {
+    pump,
+    strand() {
+      blocked = true;
+      stranded = true;
+    },
+  };
 }

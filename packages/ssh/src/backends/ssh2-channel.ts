@@ -179,8 +179,9 @@ export class Ssh2Channel implements Channel {
     const writing = this.#writing;
     this.#writing = undefined;
     if (!this.#farClosed && this.#lost === undefined) {
-      // `for await` destroys a stream it has read to the end: that is no reason to kill a command about to tell its status.
-      if (error === null && this.stream.readableEnded) this.#raw.end();
+      // `for await` destroys a stream it has read to the end (Node 20: with an AbortError unless it is also written to its end):
+      // that is no reason to kill a command about to tell its status.
+      if (this.stream.readableEnded && (error === null || error.name === 'AbortError')) this.#raw.end();
       else this.#hangUp(error);
     }
     done(error);

@@ -36,6 +36,8 @@ export class Ssh2Connection implements Connection {
   /** Resolves when the socket has closed. */
   readonly #gone: Promise<void>;
   readonly #open = new Set<Ssh2Channel>();
+  /** Ends the opens under way: ssh2 leaves them until its socket is gone. */
+  readonly #waiting = new Set<(error: LinkError) => void>();
   #opening = 0;
   #openingSessions = 0;
   #over: LinkError | undefined;
@@ -145,7 +147,9 @@ export class Ssh2Connection implements Connection {
 
   #request(target: Target): Promise<Ssh2Channel> {
     return new Promise((resolve, reject) => {
+      this.#waiting.add(reject);
       const opened = (error: Error | undefined, raw: ClientChannel): void => {
+        this.#waiting.delete(reject);
         if (error === undefined) resolve(this.#adopt(raw, target));
         else reject(this.#over ?? refusal(target, error));
       };
@@ -153,6 +157,7 @@ export class Ssh2Connection implements Connection {
         requestChannel(this.#client, target, opened);
       } catch (error) {
         // exec() on a dead client throws synchronously.
+        this.#waiting.delete(reject);
         reject(this.#over ?? this.#lost('the connection is closed', error));
       }
     });
@@ -228,6 +233,8 @@ export class Ssh2Connection implements Connection {
     this.#o.socket.removeListener('data', this.#onBytes);
     for (const channel of this.#open) channel.lose(error);
     this.#open.clear();
+    for (const reject of this.#waiting) reject(error);
+    this.#waiting.clear();
     if (o.cut) this.#o.socket.destroy();
     this.#closed.resolve(error);
   }
