@@ -1,13 +1,18 @@
 import { type Courier, type Dialogue, type Env, type Link, STREAM_WINDOW, type Target } from '@postern/core';
+import { createCommandCourier } from './commands.ts';
 import { createEngine } from './engine.ts';
 import type { OnCourierEvent } from './event.ts';
 import { newReceiptName, receiptCommand } from './receipt.ts';
 import { Resolver } from './resolve.ts';
+import { type Way, wayOf } from './way.ts';
 
 /** What {@link createCourier} needs. */
 export interface CourierOptions {
   readonly link: Link;
-  /** What speaks SMTP on its standard input and output, or at its socket; a Unix socket is spoken to in LMTP. */
+  /**
+   * What speaks SMTP on its standard input and output, or at its socket; a Unix socket is spoken to in LMTP (RFC 2033). Commands that answer nothing are
+   * known by name: `exim -bS`, `rsmtp`, `sendmail -i`.
+   */
   readonly target: Target;
   /** `auto` when absent. */
   readonly dialogue?: Dialogue;
@@ -16,8 +21,8 @@ export interface CourierOptions {
   readonly env: Env;
   /** Messages unanswered at most while streaming; when absent, 25 where receipts work and 5 elsewhere. */
   readonly window?: number;
-  /** SMTP, but LMTP for `unix` targets, when absent. */
-  readonly protocol?: 'smtp' | 'lmtp';
+  /** How mail goes into the target; told by its name when absent. */
+  readonly way?: Way;
   /** Let far commands keep receipts of their replies, which tell what became of a message when the link was lost. True when absent. */
   readonly receipts?: boolean;
   readonly onEvent?: OnCourierEvent;
@@ -32,7 +37,11 @@ export const WINDOW_WITHOUT_RECEIPT = 5;
  */
 export function createCourier(o: CourierOptions): Courier {
   const { link, target, env, helo } = o;
-  const protocol = o.protocol ?? (target.type === 'unix' ? 'lmtp' : 'smtp');
+  const protocol = o.way ?? wayOf(target);
+  if (protocol === 'batch' || protocol === 'submit') {
+    if (target.type !== 'exec') throw new RangeError(`${protocol} needs a command`);
+    return createCommandCourier({ link, target, helo, way: protocol });
+  }
   const dialogue = o.dialogue ?? 'auto';
   const receipts = o.receipts !== false && protocol === 'smtp' && target.type === 'exec' && dialogue !== 'bsmtp';
   const windows = { receipt: o.window ?? STREAM_WINDOW, none: o.window ?? WINDOW_WITHOUT_RECEIPT };

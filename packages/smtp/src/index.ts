@@ -2,4 +2,6 @@ export { type CourierOptions, createCourier } from './courier.ts';
 export { DeliveryError, type DeliveryErrorCode } from './error.ts';
 export type { CourierEvent, OnCourierEvent } from './event.ts';
 export { greetSmtp } from './greet.ts';
+export { findSmtp, type SmtpProbe, type SmtpTrial } from './probe.ts';
 export { createSmarthostCourier, parseSmarthost, type Smarthost, type SmarthostOptions } from './smarthost.ts';
+export { type Way, wayOf } from './way.ts';

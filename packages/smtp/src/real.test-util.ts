@@ -43,7 +43,11 @@ async function openTarget(gate: Gate, target: Target, o: { ssh?: boolean; port?:
   if (target.type === 'exec') return processChannel(spawnFar(gate, target.command, o), o.ssh === true);
   if (target.type === 'subsystem') throw new Error('no subsystems here');
   const socket = target.type === 'tcp' ? connect(target.port, target.host) : connect(target.path);
-  await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+  const refused = (cause: Error): LinkError =>
+    new LinkError('nothing listens there', { code: 'channel-refused', layer: 'channel', cause });
+  await new Promise<void>((resolve, reject) => {
+    socket.once('connect', resolve).once('error', (error) => reject(refused(error)));
+  });
   return socketChannel(socket);
 }
 
