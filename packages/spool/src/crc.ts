@@ -5,9 +5,13 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return value;
 });
 
-/** The checksum of some bytes as 8 hexadecimal digits. */
-export function crc32(bytes: Uint8Array): string {
+/** The checksum of some bytes, in one part or more, as 8 hexadecimal digits. */
+export function crc32(...parts: readonly Uint8Array[]): string {
   let crc = 0xffffffff;
-  for (const byte of bytes) crc = (crc >>> 8) ^ (TABLE[(crc ^ byte) & 255] as number);
+  for (const part of parts) {
+    for (let at = 0; at < part.length; at++) {
+      crc = (crc >>> 8) ^ (TABLE[(crc ^ (part[at] as number)) & 255] as number);
+    }
+  }
   return ((crc ^ 0xffffffff) >>> 0).toString(16).padStart(8, '0');
 }

@@ -63,7 +63,7 @@ export function envelopeLines(envelope: Envelope): Buffer {
 /** Line 1, final. `lines` is what {@link envelopeLines} gave. */
 export function lineOne(header: Omit<Header, 'headerLength'>, lines: Uint8Array): Buffer {
   const full = { ...header, headerLength: LINE_ONE + lines.length };
-  return fixedLine(full, crc32(Buffer.concat([fixedLine(full), lines])));
+  return fixedLine(full, crc32(fixedLine(full), lines));
 }
 
 const LINE_PATTERN =
@@ -95,7 +95,7 @@ export function readHeader(bytes: Buffer): ReadHeader {
   if (bytes.length < headerLength) return { type: 'short', need: headerLength };
   const header = { headerLength, size: Number(size), arrived: Number(arrived), sha256, eightBit: body === '8BITMIME' };
   const lines = bytes.subarray(LINE_ONE, headerLength);
-  if (crc32(Buffer.concat([fixedLine(header), lines])) !== crc) {
+  if (crc32(fixedLine(header), lines) !== crc) {
     return { type: 'bad', reason: 'its header does not match its checksum' };
   }
   return { type: 'header', header: { ...header, envelopeJson: lines.toString('utf8', 0, lines.length - 2) } };

@@ -68,6 +68,15 @@ interface Tally {
   open: OpenAttempt | undefined;
 }
 
+/** The state of an entry with no records. */
+export function untouched(base: Pick<EntryState, 'id' | 'size' | 'arrived' | 'envelope'>): EntryState {
+  return {
+    ...base,
+    ...{ held: false, due: base.arrived, elapsed: 0, attempts: 0, reason: '', delayNotified: false, unresolved: [] },
+    recipients: base.envelope.recipients.map(({ to }) => ({ to, uncertain: 0, notified: false })),
+  };
+}
+
 /** What the records so far add up to. Compact: a spool holds many. */
 export class Ledger {
   held = false;

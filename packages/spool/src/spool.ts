@@ -14,7 +14,7 @@ import {
 import { type Disk, errno, isFull, nodeDisk, unlinkIfThere } from './durable.ts';
 import type { OnSpoolEvent } from './event.ts';
 import { storedEnvelope } from './format.ts';
-import { journalLine, Ledger } from './journal.ts';
+import { journalLine, Ledger, untouched } from './journal.ts';
 import { type Ownership, takeOwnership } from './lock.ts';
 import { readBody } from './read.ts';
 import { type Found, journalName, lookAtArrival, type Slot, scanQueue, slotOf, sweepDrafts } from './recover.ts';
@@ -117,7 +117,7 @@ class OwnedSpool implements Spool {
       await sweepDrafts(this.#store.tmp, disk, onEvent);
       this.#watcher = watch(this.#store.queue, { persistent: false }, (_event, name) => this.#noticed(name));
       this.#watcher.on('error', () => {});
-      for await (const [id, found] of scanQueue(this.#store.queue, disk)) await this.#take(id, found);
+      await scanQueue(this.#store.queue, disk, { onFound: (id, found) => this.#take(id, found) });
       await this.#makeReserve();
     } catch (error) {
       await this.close();
@@ -152,29 +152,31 @@ class OwnedSpool implements Spool {
   #noticed(name: string | null): void {
     if (name !== null) {
       if (isEntryId(name) && !this.#isKnown(name))
-        void this.#take(name, lookAtArrival(this.#store.queue, name)).catch(() => {});
+        void this.#take(name, lookAtArrival(this.#store.queue, name))?.catch(() => {});
       return;
     }
     void this.#store.track(this.#look()).catch(() => {});
   }
 
-  async #look(): Promise<void> {
-    for await (const [id, found] of scanQueue(this.#store.queue, this.#o.disk)) {
-      if (!this.#isKnown(id)) await this.#take(id, found);
-    }
+  #look(): Promise<void> {
+    return scanQueue(this.#store.queue, this.#o.disk, {
+      skip: (id) => this.#isKnown(id),
+      onFound: (id, found) => this.#take(id, found),
+    });
   }
 
   #isKnown(id: EntryId): boolean {
     return this.#slots.has(id) || this.#placing.has(id) || this.#removals.has(id);
   }
 
-  async #take(id: EntryId, found: Found): Promise<void> {
+  #take(id: EntryId, found: Found): Promise<void> | undefined {
     const { onEvent } = this.#o;
-    if (found.type === 'gone') return;
-    if (found.type === 'newer') return onEvent({ type: 'newer', id, version: found.version });
-    if (found.type === 'corrupt') return await this.#setAside(id, found.reason);
+    if (found.type === 'corrupt') return this.#setAside(id, found.reason);
+    if (found.type === 'newer') onEvent({ type: 'newer', id, version: found.version });
+    if (found.type !== 'slot') return undefined;
     if (found.damagedLine !== undefined) onEvent({ type: 'damaged-journal', id, line: found.damagedLine });
     this.#arrive(found.slot);
+    return undefined;
   }
 
   #arrive(slot: Slot): void {
@@ -199,7 +201,7 @@ class OwnedSpool implements Spool {
 
   #state({ id, size, arrived, envelopeJson, eightBit, ledger }: Slot): EntryState {
     const envelope = storedEnvelope({ envelopeJson, eightBit });
-    return (ledger ?? new Ledger()).state({ id, size, arrived, envelope });
+    return ledger?.state({ id, size, arrived, envelope }) ?? untouched({ id, size, arrived, envelope });
   }
 
   async accept(
