@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Admit, deferred, systemEnv, type Target } from '@postern/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -98,9 +98,9 @@ async function set(
 }
 
 /** Sends, half-closes, and reads the answer; rejects with the socket's error. */
-function exchange(at: Parameters<typeof connect>[0], bytes: string | Buffer): Promise<string> {
+function exchange(at: NetConnectOpts, bytes: string | Buffer): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ ...(at as { port: number }), allowHalfOpen: true });
+    const socket = connect({ ...at, allowHalfOpen: true });
     const chunks: Buffer[] = [];
     socket.on('data', (chunk) => chunks.push(chunk));
     socket.on('end', () => resolve(Buffer.concat(chunks).toString('latin1')));
