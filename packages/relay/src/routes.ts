@@ -77,10 +77,16 @@ export function compileRoutes(routes: readonly Route[]): CompiledRoutes {
     routes,
     explain,
     take(to, from) {
-      const last = explain(to, from).at(-1);
-      if (last?.verdict !== 'taken' || last.pattern === undefined) return undefined;
-      const { route, index, pattern } = last;
-      return { route, index, pattern, ...(last.from === undefined ? {} : { from: last.from }) };
+      const recipient = subjectOf(to);
+      const sender = subjectOf(from);
+      for (const [index, { route, match, from: fromList }] of compiled.entries()) {
+        const pattern = match.find(([, matches]) => matches(recipient))?.[0];
+        if (pattern === undefined) continue;
+        if (fromList === undefined) return { route, index, pattern };
+        const fromPattern = fromList.find(([, matches]) => matches(sender))?.[0];
+        if (fromPattern !== undefined) return { route, index, pattern, from: fromPattern };
+      }
+      return undefined;
     },
   };
 }

@@ -93,12 +93,19 @@ export function readHeader(bytes: Buffer): ReadHeader {
   if (headerLength > MAX_HEADER || headerLength < LINE_ONE + 2)
     return { type: 'bad', reason: 'its header length is damaged' };
   if (bytes.length < headerLength) return { type: 'short', need: headerLength };
-  const header = { headerLength, size: Number(size), arrived: Number(arrived), sha256, eightBit: body === '8BITMIME' };
   const lines = bytes.subarray(LINE_ONE, headerLength);
+  const header = {
+    headerLength,
+    size: Number(size),
+    arrived: Number(arrived),
+    sha256,
+    eightBit: body === '8BITMIME',
+    envelopeJson: lines.toString('utf8', 0, lines.length - 2),
+  };
   if (crc32(fixedLine(header), lines) !== crc) {
     return { type: 'bad', reason: 'its header does not match its checksum' };
   }
-  return { type: 'header', header: { ...header, envelopeJson: lines.toString('utf8', 0, lines.length - 2) } };
+  return { type: 'header', header };
 }
 
 /** The envelope of a stored header. */
