@@ -6,7 +6,7 @@ import { headerOf } from './recover.ts';
 /** Messages up to this many octets are held whole while their digest is checked; larger ones are read twice. */
 const WHOLE_BYTES = 1024 * 1024;
 /** Octets read at once of a larger one. */
-const CHUNK_BYTES = 256 * 1024;
+const CHUNK_BYTES = 64 * 1024;
 
 /** The message in an entry's file, given out only after all of it matched its digest. Throws `SpoolError` `corrupt`. */
 export async function* readBody(path: string): AsyncGenerator<Uint8Array> {

@@ -170,9 +170,18 @@ export class Store {
     let pendingBytes = headerLength;
     let written = 0;
     let checkedAt = 0;
+    let scratch: Buffer | undefined;
     const flush = async (): Promise<void> => {
-      await disk.write(fd, Buffer.concat(pending), written);
-      written += pendingBytes;
+      // One buffer for the whole message: fresh ones would pile up until the collector runs.
+      scratch ??= Buffer.allocUnsafe(Math.max(pendingBytes, Math.min(2 * pendingBytes, 2 * WRITE_BYTES)));
+      if (pendingBytes > scratch.length) scratch = Buffer.allocUnsafe(pendingBytes);
+      let filled = 0;
+      for (const part of pending) {
+        scratch.set(part, filled);
+        filled += part.length;
+      }
+      await disk.write(fd, scratch.subarray(0, filled), written);
+      written += filled;
       pending = [];
       pendingBytes = 0;
     };
