@@ -3,6 +3,7 @@ import type { EntryId, ForwardPath, Outcome, ReversePath } from '@postern/core';
 /** What the relay tells while it works. For logs; nothing depends on it. Texts from afar are not escaped. */
 export type RelayEvent = IntakeEvent | RunnerEvent;
 
+/** What the intake tells. */
 export type IntakeEvent =
   /** A connection closed before the banner. */
   | { readonly type: 'connection-refused'; readonly reason: string }
@@ -21,6 +22,7 @@ export type IntakeEvent =
   /** A command or a message was refused with this reply. */
   | { readonly type: 'rejected'; readonly session: string; readonly code: number; readonly text: string };
 
+/** What the queue runner tells. */
 export type RunnerEvent =
   /** One recipient's outcome: a log line. `relay` is the host, `delayMs` the time since arrival. */
   | {

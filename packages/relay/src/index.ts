@@ -14,3 +14,4 @@ export {
 } from './routes.ts';
 export { createRunner, type Runner, type RunnerOptions, type Waiting } from './runner.ts';
 export { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
+export type { IntakeTls } from './session.ts';

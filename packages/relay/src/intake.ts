@@ -17,6 +17,7 @@ import type { SMTPServerDataStream, SMTPServerOptions, SMTPServerSession } from 
 import type { OnRelayEvent } from './event.ts';
 import type { CompiledRoutes } from './routes.ts';
 import {
+  type IntakeTls,
   lacksSmtputf8,
   notifyOf,
   type PathCommand,
@@ -24,6 +25,7 @@ import {
   replyError,
   type Session,
   SessionServer,
+  secure,
 } from './session.ts';
 import { withTrace } from './trace.ts';
 
@@ -50,6 +52,8 @@ export interface IntakeOptions {
   readonly hostname: string;
   /** Octets; {@link SIZE_LIMIT} when absent. */
   readonly sizeLimit?: number;
+  /** Absent: in plain. With `starttls` nothing that matters is taken before it. */
+  readonly tls?: IntakeTls;
   readonly env: Env;
   readonly onEvent?: OnRelayEvent;
 }
@@ -98,7 +102,7 @@ export function createIntake(o: IntakeOptions): Intake {
 
   function sessionServer(authOptional: boolean): SessionServer {
     const admissions = new WeakMap<Socket, Guest['admission']>();
-    const server = new SessionServer({ ...serverOptions(o), ...handlers, authOptional }, (session, socket) => {
+    const onSession = (session: Session, socket: Socket): void => {
       const admission = admissions.get(socket);
       if (admission === undefined) return void socket.destroy();
       guests.set(session.session, {
@@ -108,11 +112,14 @@ export function createIntake(o: IntakeOptions): Intake {
         message: undefined,
         committing: false,
       });
-      socket.once('close', () => {
-        guests.delete(session.session);
-        settle();
-      });
-    });
+    };
+    // Not the socket's own event: STARTTLS takes the listeners of the plain socket away.
+    const onClose = (session: SMTPServerSession): void => {
+      guests.delete(session);
+      settle();
+    };
+    const options = { ...serverOptions(o), ...handlers, authOptional, onClose };
+    const server = new SessionServer(options, { tls: o.tls, onSession });
     // Without a listener an aborted connection would end the process.
     server.on('error', () => {});
     return Object.assign(server, { admissions });
@@ -142,9 +149,12 @@ export function createIntake(o: IntakeOptions): Intake {
     void o
       .admit(socket)
       .catch((error: unknown): Admission => ({ type: 'refused', reason: String(error) }))
-      .then((admission) => {
+      .then(async (admission) => {
+        const refused = admission.type === 'refused' || closing;
+        const stream =
+          o.tls?.mode === 'implicit' && !refused ? await secure(socket, { tls: o.tls, env: o.env }) : socket;
         pending.delete(socket);
-        enter(socket, admission);
+        if (stream !== undefined) enter(stream, admission);
       });
   }
 
@@ -186,12 +196,19 @@ function serverOptions(o: IntakeOptions): SMTPServerOptions {
     size: o.sizeLimit ?? SIZE_LIMIT,
     hideDSN: false,
     hideENHANCEDSTATUSCODES: false,
-    hideSTARTTLS: true,
+    hideSTARTTLS: o.tls?.mode !== 'starttls',
     allowInsecureAuth: true,
     disableReverseLookup: true,
     maxRecipients: MAX_RECIPIENTS,
     socketTimeout: CLIENT_TIMEOUT_MS,
-    disabledCommands: ['STARTTLS', 'XCLIENT', 'XFORWARD', 'WIZ', 'SHELL', 'KILL'],
+    disabledCommands: [
+      ...(o.tls?.mode === 'starttls' ? [] : ['STARTTLS']),
+      'XCLIENT',
+      'XFORWARD',
+      'WIZ',
+      'SHELL',
+      'KILL',
+    ],
     logger: false,
   };
 }
@@ -287,8 +304,9 @@ async function take(
 ): Promise<string | Refusal> {
   const id = newEntryId(o.env);
   const { session, admission } = guest;
-  const esmtp = session.openingCommand === 'EHLO' ? 'ESMTP' : 'SMTP';
-  const protocol = transaction.smtputf8 ? 'UTF8SMTP' : esmtp;
+  // RFC 3848, RFC 6531 §4.3.
+  const extended = transaction.smtputf8 ? 'UTF8SMTP' : 'ESMTP';
+  const protocol = session.openingCommand !== 'EHLO' ? 'SMTP' : session.secure ? `${extended}S` : extended;
   const checked = checkedMessage(stream, o.sizeLimit ?? SIZE_LIMIT, () => {
     guest.committing = true;
   });

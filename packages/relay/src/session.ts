@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
+import { type SecureContext, TLSSocket } from 'node:tls';
 import {
   decodeXtext,
+  type Env,
   type ForwardPath,
   type Notify,
   needsSmtputf8,
@@ -104,12 +106,55 @@ export function lacksSmtputf8(path: ForwardPath | ReversePath, asked: boolean): 
   return !asked && needsSmtputf8(path);
 }
 
+/** TLS toward clients. The context is asked for at each handshake, so that a renewed certificate is used at once. */
+export interface IntakeTls {
+  readonly mode: 'starttls' | 'implicit';
+  readonly secureContext: () => SecureContext;
+}
+
+/** How long a TLS handshake may take, milliseconds. */
+const HANDSHAKE_MS = 30_000;
+/** What must not be said in plain where STARTTLS is configured (RFC 3207 §4). */
+const NEEDS_TLS = /^(?:MAIL|RCPT|DATA|AUTH)\b/i;
+
+/** Implicit TLS (RFC 8314 §3.3). Undefined when the handshake fails; the socket is destroyed then. */
+export function secure(socket: Socket, { tls, env }: { tls: IntakeTls; env: Env }): Promise<TLSSocket | undefined> {
+  return new Promise((resolve) => {
+    const secured = new TLSSocket(socket, { isServer: true, secureContext: tls.secureContext() });
+    secured.allowHalfOpen = true;
+    const limit = env.schedule(HANDSHAKE_MS, () => socket.destroy());
+    const settle = (result: TLSSocket | undefined): void => {
+      limit[Symbol.dispose]();
+      resolve(result);
+    };
+    secured.once('secure', () => settle(secured));
+    secured.once('close', () => settle(undefined));
+    secured.on('error', () => socket.destroy());
+  });
+}
+
 /** One client's session. */
 export class Session extends SMTPConnection {
   /** Set by the intake: the next command is answered 421. */
   draining = false;
+  /** Set by the server before `init`. */
+  tls: IntakeTls | undefined;
 
   override init(): void {
+    // The socket is secure already. The option of the same name would have the server keep a certificate of its own.
+    if (this.tls?.mode === 'implicit') {
+      this.secure = true;
+      this.session.secure = true;
+    }
+    this.#adopt();
+    this._setListeners(() => this.connectionReady());
+  }
+
+  get #needsTls(): boolean {
+    return this.tls?.mode === 'starttls' && !this.secure;
+  }
+
+  #adopt(): void {
     // smtp-server writes only to a socket that is open both ways. Exim 4.96 sends QUIT behind its last dot and shuts its side down at once: it
     // would never hear the 250 of a message that is taken, and send it again and again.
     const socket = this._socket;
@@ -119,7 +164,22 @@ export class Session extends SMTPConnection {
     });
     // It leaves a half-closed socket open until its timeout, too. The parser ends when all it was given is answered.
     (this._parser as Writable).once('finish', () => socket.destroySoon());
-    this._setListeners(() => this.connectionReady());
+  }
+
+  override upgrade(callback: () => void, secureCallback?: () => void): void {
+    if (this.tls !== undefined) this._server.secureContext.set('*', this.tls.secureContext());
+    // What Node has read already would be handed to TLS as if it had come encrypted.
+    this._socket.unpipe(this._parser as Writable);
+    while (this._socket.read() !== null);
+    super.upgrade(callback, () => {
+      this.#adopt();
+      secureCallback?.();
+    });
+  }
+
+  /** AUTH is not offered in plain where STARTTLS is configured (RFC 4954 §4). */
+  override _isSupported(command: string): boolean {
+    return super._isSupported(command) && !(this.#needsTls && /^AUTH$/i.test(command.trim()));
   }
 
   override send(code: number, data?: string | string[] | null, context?: string | false): void {
@@ -134,6 +194,11 @@ export class Session extends SMTPConnection {
     }
     if (this.draining) {
       this.send(421, '4.3.2 Shutting down, try again in a moment');
+      return;
+    }
+    if (this.#needsTls && this._nextHandler === false && NEEDS_TLS.test(line)) {
+      this.send(530, '5.7.0 Must issue a STARTTLS command first');
+      callback?.();
       return;
     }
     if (/^BDAT\b/i.test(line) && this._nextHandler === false) {
@@ -153,14 +218,20 @@ export class Session extends SMTPConnection {
 /** An SMTP server whose connections come from elsewhere and are {@link Session}s. */
 export class SessionServer extends SMTPServer {
   readonly #onSession: (session: Session, socket: Socket) => void;
+  readonly #tls: IntakeTls | undefined;
 
-  constructor(options: SMTPServerOptions, onSession: (session: Session, socket: Socket) => void) {
+  constructor(
+    options: SMTPServerOptions,
+    o: { tls: IntakeTls | undefined; onSession: (session: Session, socket: Socket) => void },
+  ) {
     super(options);
-    this.#onSession = onSession;
+    this.#onSession = o.onSession;
+    this.#tls = o.tls;
   }
 
   override connect(socket: Socket): void {
     const session = new Session(this, socket);
+    session.tls = this.#tls;
     this.connections.add(session);
     session.on('error', (error: Error) => this._onError(error));
     this.#onSession(session, socket);

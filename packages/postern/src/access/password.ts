@@ -1,7 +1,8 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { errnoOf, PosternError } from '../errors.ts';
+import { writePrivateFile } from '../private-file.ts';
 
 /** 128 bits, as 22 characters of base64url: nothing a client's settings dialogue could trip over. */
 const SECRET_OCTETS = 16;
@@ -20,42 +21,14 @@ export function ensurePassword(stateDir: string): string {
 export function rotatePassword(stateDir: string): string {
   const secret = randomBytes(SECRET_OCTETS).toString('base64url');
   const file = passwordFile(stateDir);
-  const fresh = `${file}.${process.pid}.${randomBytes(4).toString('hex')}`;
   try {
-    const fd = openSync(fresh, 'wx', 0o600);
-    try {
-      writeSync(fd, `${secret}\n`);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(fresh, file);
-    syncDirectory(dirname(file));
+    writePrivateFile(file, `${secret}\n`);
   } catch (error) {
-    unlinkQuietly(fresh);
     throw new PosternError('io', `the local password cannot be written to ${file} (${errnoOf(error)})`, {
       cause: error,
     });
   }
   return secret;
-}
-
-/** Without this a power cut may bring the old secret back. */
-function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function unlinkQuietly(path: string): void {
-  try {
-    unlinkSync(path);
-  } catch {
-    // It may never have been made.
-  }
 }
 
 function readPassword(stateDir: string): string | undefined {

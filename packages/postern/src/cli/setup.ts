@@ -1,14 +1,16 @@
-import { X509Certificate } from 'node:crypto';
-import { readFileSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
+import { systemEnv } from '@postern/core';
 import { passwordFile } from '../access/password.ts';
 import type { Config } from '../config/load.ts';
-import { type Plan, planUp } from '../config/plan.ts';
-import type { ListenerValues } from '../config/schema.ts';
+import { type Plan, planUp, type TlsPlan } from '../config/plan.ts';
 import { type ListenAddress, parseListen } from '../config/units.ts';
 import type { DaemonStatus } from '../daemon/control.ts';
+import { localHostname } from '../daemon/runner.ts';
 import { PosternError } from '../errors.ts';
 import type { Listener, SetupFacts } from '../setup/facts.ts';
 import { formatSetup, RECIPES, setupFor } from '../setup/setup.ts';
+import { fingerprintOf } from '../tls/files.ts';
+import { ensureOwnCertificate } from '../tls/identity.ts';
 import { askDaemon, type Context, columns, configOf, show } from './context.ts';
 
 /** `postern setup [CLIENT] [HOST]`. */
@@ -40,9 +42,8 @@ async function factsFor(context: Context, host: string | undefined): Promise<Set
   const endpoint =
     plan.imap.find((candidate) => candidate.host === name) ??
     plan.imap.find((candidate) => candidate.host === undefined);
-  const values = config.imap.find((table) => table.host === endpoint?.host);
-  const imap = listener(endpoint?.listen, values);
-  const smtp = listener(plan.smtp?.listen, config.smtp);
+  const imap = await listener(endpoint);
+  const smtp = await listener(plan.smtp);
   const socket = plan.smtp?.listen.find((address) => address.type === 'unix');
   return {
     host: name,
@@ -78,29 +79,20 @@ async function asListening(plan: Plan, context: Context, config: Config): Promis
   };
 }
 
-function listener(
-  listen: Plan['imap'][number]['listen'] | undefined,
-  values: ListenerValues | undefined,
-): Listener | undefined {
-  const tcp = listen?.find((address) => address.type === 'tcp');
+async function listener(
+  plan: { listen: readonly ListenAddress[]; tls?: TlsPlan } | undefined,
+): Promise<Listener | undefined> {
+  const tcp = plan?.listen.find((address) => address.type === 'tcp');
   if (tcp?.type !== 'tcp') return undefined;
-  const certificate = values?.tls_certificate;
-  const fingerprint = certificate === undefined ? undefined : fingerprintOf(certificate);
+  const { host, port } = tcp;
+  if (plan?.tls === undefined) return { host, port, tls: 'off' };
+  const { mode, files } = plan.tls;
+  await ensureOwnCertificate(files, { hostname: localHostname(), now: systemEnv.wallNow() });
+  const fingerprint = fingerprintOf(files.certificate);
   return {
-    host: tcp.host,
-    port: tcp.port,
-    tls: values?.tls ?? 'off',
-    ...(certificate === undefined ? {} : { certificate }),
+    ...{ host, port, tls: mode, certificate: files.certificate },
     ...(fingerprint === undefined ? {} : { fingerprint }),
   };
-}
-
-function fingerprintOf(file: string): string | undefined {
-  try {
-    return new X509Certificate(readFileSync(file)).fingerprint256;
-  } catch {
-    return undefined;
-  }
 }
 
 /** The command as installed, or as run from its sources. */

@@ -26,13 +26,16 @@ export async function status(context: Context, o: { watch: boolean }): Promise<v
   }
 }
 
-function formatStatus({ pid, startedAt, imap, smtp, hosts, queue }: DaemonStatus): string[] {
+function formatStatus({ pid, startedAt, imap, smtp, tls, hosts, queue }: DaemonStatus): string[] {
   const waiting = Object.values(queue).reduce((sum, count) => sum + count, 0);
   const states = Object.entries(queue).flatMap(([state, count]) => (count === 0 ? [] : [`${count} ${state}`]));
   return [
     `postern ${pid}, up since ${startedAt}`,
     `imap   ${imap.listen.join(' ') || 'off'}  (${imap.sessions} sessions)`,
     `smtp   ${smtp.listen.join(' ') || 'off'}  (${smtp.sessions} sessions)`,
+    ...tls.map(
+      ({ certificate, fingerprint, validTo }) => `tls    ${certificate} until ${validTo}, SHA-256 ${fingerprint}`,
+    ),
     `queue  ${waiting === 0 ? 'empty' : states.join(', ')}`,
     ...columns(
       hosts.map((host) => [

@@ -169,8 +169,9 @@ describe('a faulty file is refused with file, line, key and accepted values', ()
   });
 
   test('what is read but not built yet says so', () => {
-    expect(refusal('[[imap]]\ntls = "implicit"')).toContain(':2: imap[0].tls: TLS is not built yet; accepted: "off"');
-    expect(refusal('[[route]]\nmatch = ["*"]\nhost = "a"\nqueue = false')).toContain('not built yet');
+    expect(refusal('[[route]]\nmatch = ["*"]\nhost = "a"\nqueue = false')).toContain(
+      ':4: route[0].queue: cut-through is not built yet; accepted: true',
+    );
   });
 
   test('all faults are told at once, in the order of the file', () => {

@@ -1,6 +1,7 @@
 import { PosternError } from '../errors.ts';
+import { type TlsFiles, tlsFiles } from '../tls/files.ts';
 import type { Config } from './load.ts';
-import { checkHostName, type RouteValues } from './schema.ts';
+import { checkHostName, type ListenerValues, type RouteValues } from './schema.ts';
 import { isLoopback, type ListenAddress } from './units.ts';
 
 /** Where mail clients expect Postern when nothing is said. */
@@ -13,11 +14,18 @@ export const DEFAULT_SPARE = 1;
 /** Largest message taken when the file does not say, octets. */
 export const DEFAULT_MAX_SIZE: number = 100 * 1024 * 1024;
 
+/** TLS of a table's TCP listeners; its Unix sockets are in plain. */
+export interface TlsPlan {
+  readonly mode: 'starttls' | 'implicit';
+  readonly files: TlsFiles;
+}
+
 /** One IMAP endpoint to open. Without `host` the login name picks one. */
 export interface ImapPlan {
   readonly listen: readonly ListenAddress[];
   readonly host?: string;
   readonly spare: number;
+  readonly tls?: TlsPlan;
 }
 
 /** What `up` does: configuration and command line together. */
@@ -25,7 +33,7 @@ export interface Plan {
   /** Every host that may be dialled, in order of mention. */
   readonly hosts: readonly string[];
   readonly imap: readonly ImapPlan[];
-  readonly smtp?: { readonly listen: readonly ListenAddress[]; readonly maxSize: number };
+  readonly smtp?: { readonly listen: readonly ListenAddress[]; readonly maxSize: number; readonly tls?: TlsPlan };
   readonly routes: readonly RouteValues[];
 }
 
@@ -51,9 +59,7 @@ export function planUp(
   return {
     hosts,
     imap: silent || config.imap.length > 0 || o.imap !== undefined ? planImap(config, hosts, o) : [],
-    ...(smtp
-      ? { smtp: { listen: smtpListen(config, o.smtp), maxSize: config.smtp?.max_size ?? DEFAULT_MAX_SIZE } }
-      : {}),
+    ...(smtp ? { smtp: planSmtp(config, o.smtp) } : {}),
     routes: smtp ? planRoutes(config, hosts, o.hosts) : config.routes,
   };
 }
@@ -79,8 +85,17 @@ function checkArguments(o: Parameters<typeof planUp>[1]): void {
   }
 }
 
-function smtpListen(config: Config, flag: ListenAddress | undefined): readonly ListenAddress[] {
-  return flag === undefined ? (config.smtp?.listen ?? [DEFAULT_LISTEN.smtp]) : [flag];
+function planSmtp(config: Config, flag: ListenAddress | undefined): NonNullable<Plan['smtp']> {
+  return {
+    listen: flag === undefined ? (config.smtp?.listen ?? [DEFAULT_LISTEN.smtp]) : [flag],
+    maxSize: config.smtp?.max_size ?? DEFAULT_MAX_SIZE,
+    ...planTls(config, config.smtp),
+  };
+}
+
+function planTls({ stateDir }: Config, values: ListenerValues | undefined): { tls?: TlsPlan } {
+  const mode = values?.tls ?? 'off';
+  return mode === 'off' ? {} : { tls: { mode, files: tlsFiles(values, stateDir) } };
 }
 
 function knownHosts(config: Config, named: readonly string[]): string[] {
@@ -99,11 +114,12 @@ function planImap(config: Config, hosts: readonly string[], o: Parameters<typeof
   const tables = config.imap.filter(({ host }) => host === undefined || o.hosts.length === 0 || o.hosts.includes(host));
   const [only, ...others] = o.hosts.length > 0 ? o.hosts : hosts;
   const fallback = others.length === 0 && only !== undefined ? { host: only } : {};
-  const plans = (tables.length === 0 ? [fallback] : tables).map((table): ImapPlan => {
-    const { host, listen, spare } = { listen: undefined, spare: undefined, host: undefined, ...table };
+  const plans = (tables.length === 0 ? [fallback] : tables).map((table: Config['imap'][number]): ImapPlan => {
+    const { host, listen, spare } = table;
     return {
       listen: listen ?? [DEFAULT_LISTEN.imap],
       spare: spare ?? DEFAULT_SPARE,
+      ...planTls(config, table),
       ...(host === undefined ? {} : { host }),
     };
   });

@@ -12,10 +12,6 @@ export function checkBuilt(values: FileValues): ConfigFault[] {
   for (const [name, host] of Object.entries(values.host ?? {})) {
     if (host.backend === 'openssh') refuse(['host', name, 'backend'], 'the "openssh" backend', '"auto", "ssh2"');
   }
-  for (const [index, imap] of (values.imap ?? []).entries()) {
-    if ((imap.tls ?? 'off') !== 'off') refuse(['imap', index, 'tls'], 'TLS', '"off"');
-  }
-  if ((values.smtp?.tls ?? 'off') !== 'off') refuse(['smtp', 'tls'], 'TLS', '"off"');
   for (const [index, route] of (values.route ?? []).entries()) {
     if (route.smarthost !== undefined) refuse(['route', index, 'smarthost'], 'a smarthost', 'host');
     if (route.queue === false) refuse(['route', index, 'queue'], 'cut-through', 'true');

@@ -20,6 +20,15 @@ export interface HostStatus {
   readonly spares: number;
 }
 
+/** A listener's certificate as `postern status --json` shows it. */
+export interface TlsStatus {
+  readonly certificate: string;
+  /** SHA-256, upper-case hex with colons. */
+  readonly fingerprint: string;
+  /** ISO 8601. */
+  readonly validTo: string;
+}
+
 /** What `postern status --json` gives. */
 export interface DaemonStatus {
   readonly pid: number;
@@ -27,6 +36,8 @@ export interface DaemonStatus {
   readonly startedAt: string;
   readonly imap: { readonly listen: readonly string[]; readonly sessions: number };
   readonly smtp: { readonly listen: readonly string[]; readonly sessions: number };
+  /** Certificates of listeners with TLS. */
+  readonly tls: readonly TlsStatus[];
   readonly hosts: readonly HostStatus[];
   /** Entries by state. */
   readonly queue: Readonly<Record<QueueRow['state'], number>>;
@@ -84,6 +95,10 @@ function status(parts: DaemonParts): DaemonStatus {
     startedAt: new Date(parts.startedAt).toISOString(),
     imap: { listen: parts.listeners.imap, sessions: sum(parts.endpoints) },
     smtp: { listen: parts.listeners.smtp, sessions: sum(parts.intakes) },
+    tls: parts.tls.all.map(({ files, fingerprint, validTo }) => ({
+      ...{ certificate: files.certificate, fingerprint },
+      validTo: new Date(validTo).toISOString(),
+    })),
     hosts: [...parts.hosts.values()].map(({ name, resolved, link, imapd }): HostStatus => {
       const { user, hostname, port } = resolved;
       const state = link.state;

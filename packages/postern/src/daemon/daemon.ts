@@ -1,11 +1,11 @@
 import { type Admit, type Env, type Spool, sleep } from '@postern/core';
 import { createEndpoint, type Endpoint, type ImapdFor } from '@postern/imap';
-import { createIntake, type Intake, type RelayEvent, type Runner } from '@postern/relay';
+import { createIntake, type Intake, type IntakeTls, type RelayEvent, type Runner } from '@postern/relay';
 import { openSpool } from '@postern/spool';
 import { createAdmit } from '../access/admit.ts';
 import { ensurePassword } from '../access/password.ts';
 import type { Config } from '../config/load.ts';
-import type { ImapPlan, Plan } from '../config/plan.ts';
+import type { ImapPlan, Plan, TlsPlan } from '../config/plan.ts';
 import { openControlServer } from '../control/server.ts';
 import {
   controlSocketPath,
@@ -18,12 +18,13 @@ import {
 import { lendHandler } from '../pipe/lend.ts';
 import { spoolFailure } from '../queue/offline.ts';
 import { activatedSockets, imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
+import { openTlsIdentities, type TlsEvent, type TlsIdentities } from '../tls/identity.ts';
 import { controlHandlers } from './control.ts';
 import { bindForwards, type Forwards, startForwards } from './forwards.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
-import { logImapEvent, logLinkEvent, logRelayEvent, logSpoolEvent } from './log-events.ts';
+import { logImapEvent, logLinkEvent, logRelayEvent, logSpoolEvent, logTlsEvent } from './log-events.ts';
 import { type Live, liveOf, reload } from './reload.ts';
 import { localHostname, startRunner } from './runner.ts';
 
@@ -64,6 +65,7 @@ export interface DaemonParts {
   readonly endpoints: readonly Endpoint[];
   readonly intakes: readonly Intake[];
   readonly forwards: Forwards;
+  readonly tls: TlsIdentities;
   readonly listeners: { readonly imap: readonly string[]; readonly smtp: readonly string[] };
   readonly env: Env;
   /** Wall clock, ms. */
@@ -116,6 +118,20 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     throw spoolFailure(error);
   });
   undo.push(() => spool.close());
+  const onTlsEvent = (event: TlsEvent): void => logTlsEvent(log, event);
+  const tls = openTlsIdentities({ hostname: localHostname(), env, onEvent: onTlsEvent });
+  undo.push(() => tls[Symbol.dispose]());
+  const secure = {
+    imap: await Promise.all(plan.imap.map((endpoint) => secured(endpoint.tls, tls))),
+    smtp: await secured(plan.smtp?.tls, tls),
+  };
+  for (const { files, fingerprint, validTo } of tls.all) {
+    const until = new Date(validTo).toISOString();
+    log.info(
+      { certificate: files.certificate, fingerprint },
+      `tls: ${files.certificate} until ${until}, SHA-256 ${fingerprint}`,
+    );
+  }
   const bound = await bindAll(o, undo);
   const boundForwards = await bindForwards(config, {
     uid: surroundings.uid,
@@ -148,8 +164,10 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   const forwards = startForwards({ config, bound: boundForwards, hosts, env, log, admitFor: admitPeer });
   undo.push(() => forwards.close());
   const parts: DaemonParts = {
-    ...{ config, plan, hosts, spool, runner, live, forwards, env },
-    endpoints: bound.imap.map(({ listener, plan: endpoint }) => openEndpoint(listener, endpoint, { hosts, live }, o)),
+    ...{ config, plan, hosts, spool, runner, live, forwards, tls, env },
+    endpoints: bound.imap.map(({ listener, plan: endpoint, index }) =>
+      openEndpoint(listener, endpoint, { hosts, live, tls: secure.imap[index] }, o),
+    ),
     intakes: bound.smtp.map((listener) =>
       createIntake({
         server: listener.server,
@@ -158,6 +176,7 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
         admit: admitFor(listener, live, o),
         hostname: localHostname(),
         ...(plan.smtp === undefined ? {} : { sizeLimit: plan.smtp.maxSize }),
+        ...(secure.smtp === undefined || listener.type === 'unix' ? {} : { tls: secure.smtp }),
         env,
         onEvent: onRelayEvent,
       }),
@@ -186,7 +205,7 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
 }
 
 interface Bound {
-  readonly imap: readonly { readonly listener: BoundListener; readonly plan: ImapPlan }[];
+  readonly imap: readonly { readonly listener: BoundListener; readonly plan: ImapPlan; readonly index: number }[];
   readonly smtp: readonly BoundListener[];
 }
 
@@ -197,10 +216,10 @@ async function bindAll({ plan, config, surroundings }: DaemonOptions, undo: Undo
     undo.push(() => listener.server.close());
     return listener;
   };
-  const imap: { listener: BoundListener; plan: ImapPlan }[] = [];
+  const imap: { listener: BoundListener; plan: ImapPlan; index: number }[] = [];
   for (const [index, endpoint] of plan.imap.entries()) {
     for (const [at, address] of endpoint.listen.entries()) {
-      imap.push({ listener: await bind(address, activated(imapSocketName(index), at)), plan: endpoint });
+      imap.push({ listener: await bind(address, activated(imapSocketName(index), at)), plan: endpoint, index });
     }
   }
   const smtp: BoundListener[] = [];
@@ -225,10 +244,17 @@ function admitFor(listener: BoundListener, live: Live, { config, surroundings }:
   });
 }
 
+/** What listeners show of themselves; a certificate that cannot be used ends the start. */
+async function secured(plan: TlsPlan | undefined, tls: TlsIdentities): Promise<IntakeTls | undefined> {
+  if (plan === undefined) return undefined;
+  const identity = await tls.of(plan.files);
+  return { mode: plan.mode, secureContext: () => identity.context() };
+}
+
 function openEndpoint(
   listener: BoundListener,
   plan: ImapPlan,
-  { hosts, live }: Pick<DaemonParts, 'hosts' | 'live'>,
+  { hosts, live, tls }: Pick<DaemonParts, 'hosts' | 'live'> & { tls: IntakeTls | undefined },
   o: DaemonOptions,
 ): Endpoint {
   const fixed = plan.host === undefined ? undefined : hosts.get(plan.host)?.imapd;
@@ -241,6 +267,7 @@ function openEndpoint(
     onEvent: (event) => logImapEvent(o.log, event),
     // Only a listener that leads to one host can greet before anybody has said a name.
     preauth: listener.type === 'unix' && fixed !== undefined,
+    ...(tls === undefined || listener.type === 'unix' ? {} : { tls }),
   });
 }
 
@@ -258,6 +285,7 @@ async function drain(
   control: { close(): Promise<void> },
 ): Promise<void> {
   for (const { server } of listeners) server.close();
+  parts.tls[Symbol.dispose]();
   for (const endpoint of parts.endpoints) endpoint.stop();
   const hosts = [...parts.hosts.values()];
   const spares = hosts.map(async ({ imapd, link }) => {

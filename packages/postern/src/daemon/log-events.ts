@@ -4,6 +4,7 @@ import type { RelayEvent } from '@postern/relay';
 import type { CourierEvent } from '@postern/smtp';
 import type { SpoolEvent } from '@postern/spool';
 import type { LinkEvent } from '@postern/ssh';
+import type { TlsEvent } from '../tls/identity.ts';
 import type { Logger } from './log.ts';
 
 /** Link news as log lines: what a person wants to know at info, each channel at debug. */
@@ -199,4 +200,14 @@ export function logCourierEvent(log: Logger, host: string, event: CourierEvent):
     default:
       return;
   }
+}
+
+/** News of the listeners' certificates. */
+export function logTlsEvent(log: Logger, event: TlsEvent): void {
+  const { file } = event;
+  if (event.type === 'renewed') {
+    const { fingerprint } = event;
+    return void log.info({ certificate: file, fingerprint }, `tls: ${file} is new, SHA-256 ${fingerprint}`);
+  }
+  log.error({ certificate: file }, `tls: ${file} has changed and the old one stays in use: ${printable(event.reason)}`);
 }
