@@ -103,6 +103,36 @@ describe('a far home', () => {
   });
 });
 
+describe('a far netcat that is killed', () => {
+  for (const kind of ['exim', 'postfix'] as const) {
+    test(`(${kind}): claims no more than its receipt proves, and no message is lost`, async () => {
+      await using gate = await start(kind, {});
+      const entries = some(25);
+      // The server gets no more than 1500 octets, and then its netcat dies.
+      const dying = 'dd bs=1 count=1500 2>/dev/null | timeout -s KILL 2 netcat localhost smtp';
+      const told = makeReport();
+      const link = processLink(gate);
+      const dead = createCourier({ link, target: { type: 'exec', command: dying }, helo: 'home.test', env: systemEnv });
+      await dead(toBatch(entries), told.report).catch((error: unknown) =>
+        expect(error).toMatchObject({ code: 'closed' }),
+      );
+      const left = entries.flatMap((entry): Entry[] => {
+        const outcome = told.outcomes.get(`${entry.id} joe@gate.test`);
+        if (outcome?.type === 'delivered') return [];
+        const receipt = outcome?.type === 'uncertain' ? outcome.receipt : undefined;
+        const recipients = entry.envelope.recipients.map(({ to }) => to);
+        return [{ ...entry, unresolved: receipt === undefined ? [] : [{ receipt, recipients }] }];
+      });
+      expect(left.length).toBeGreaterThan(0);
+      expect(left.length).toBeLessThan(25);
+      expect(types(await send(gate, left))).toEqual(left.map(() => 'delivered'));
+      const subjects = (await copies(gate, 25)).map((message) => /^Subject: (m\d+)/m.exec(message)?.[1]);
+      expect(new Set(subjects).size).toBe(25);
+      expect(subjects).toHaveLength(25);
+    });
+  }
+});
+
 describe('a large message', () => {
   test('of 100 MB passes at constant memory', async () => {
     await using gate = await start('exim', { sizeLimit: 150_000_000 });
