@@ -1,5 +1,5 @@
 import { type Env, LinkError } from '@postern/core';
-import { dialSsh2 } from './backends/ssh2.ts';
+import { dialHost } from './backends/auto.ts';
 import type { AcceptedKey } from './host-key.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 
@@ -14,7 +14,7 @@ export async function acceptNewHostKey(
 ): Promise<readonly AcceptedKey[]> {
   const accepted: AcceptedKey[] = [];
   try {
-    const connection = await dialSsh2(host, {
+    const connection = await dialHost(host, {
       ...o,
       link: host.host,
       acceptNewHostKey: true,

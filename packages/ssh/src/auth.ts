@@ -2,6 +2,7 @@ import { LinkError, quote } from '@postern/core';
 import ssh2 from 'ssh2';
 import { formatAddress } from './destination.ts';
 import type { Identities, Identity } from './identities.ts';
+import { markNeedsOpenssh } from './needs-openssh.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 
 /** What offers keys one by one, and tells afterwards what came of it. */
@@ -42,13 +43,15 @@ export function authenticator(host: ResolvedHost, identities: Identities): Authe
       tried.push(identity.label);
       next({ type: 'agent', username: host.user, agent: new OneKeyAgent(identity) });
     },
-    failure: (cause) =>
-      new LinkError(describe(host, { tried, notes: [...notes, ...identities.notices], accepts }), {
+    failure(cause) {
+      const error = new LinkError(describe(host, { tried, notes: [...notes, ...identities.notices], accepts }), {
         code: 'auth-failed',
         layer: 'auth',
         fix: advise(host, identities, { accepts, notes }),
         cause,
-      }),
+      });
+      return identities.passedOver ? markNeedsOpenssh(error) : error;
+    },
   };
 }
 

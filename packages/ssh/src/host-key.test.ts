@@ -26,7 +26,7 @@ describe('the host key of a real sshd', () => {
     await using dir = await temporaryDir();
     const file = join(dir.path, 'known_hosts');
     await writeFile(file, `${lines.join('\n')}\n`);
-    const { link } = recordedLink(await resolveRig(rig, { knownHosts: [file] }));
+    const { link } = recordedLink(await resolveRig(rig, { knownHosts: [file], backend: 'ssh2' }));
     const error = await link.open(TRUE, { signal }).then(
       () => undefined,
       (reason: unknown) => reason,

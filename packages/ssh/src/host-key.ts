@@ -13,6 +13,7 @@ import {
   parseKnownHosts,
   type Verdict,
 } from './known-hosts.ts';
+import { markNeedsOpenssh } from './needs-openssh.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 
 /** The SHA256 fingerprint of a key blob, as `ssh-keygen -l` prints it. */
@@ -107,7 +108,7 @@ async function readRevoked(file: string, host: ResolvedHost): Promise<Buffer[]> 
   const bytes = await readFile(file).catch((cause) => {
     throw unusable(cause);
   });
-  if (bytes.toString('latin1', 0, 6) === 'SSHKRL') throw unusable();
+  if (bytes.toString('latin1', 0, 6) === 'SSHKRL') throw markNeedsOpenssh(unusable());
   return bytes
     .toString('utf8')
     .split('\n')
@@ -176,9 +177,10 @@ function fault(
     verdict.authority === undefined
       ? ''
       : `; ${verdict.authority.file}:${verdict.authority.line} names a certificate authority for it, and host certificates need backend = "openssh"`;
-  return make(
+  const unknown = make(
     'hostkey-unknown',
     `the host key of ${where} is not known: it offers ${shown}${others}${authority}`,
     `if that is its fingerprint: ${accept}`,
   );
+  return verdict.authority === undefined ? unknown : markNeedsOpenssh(unknown);
 }

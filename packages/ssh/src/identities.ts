@@ -20,10 +20,13 @@ export interface Identity {
 export interface Identities {
   readonly offered: readonly Identity[];
   readonly notices: readonly string[];
+  /** A key was passed over that the system's ssh could use. */
+  readonly passedOver: boolean;
 }
 
 /** Key types the built-in ssh can use; others need the system's. */
 const USABLE_TYPES = /^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521))$/;
+const NEEDS_OPENSSH = 'it needs backend = "openssh"';
 /** Largest key file that is read, bytes. */
 const MAX_KEY_FILE_BYTES = 64 * 1024;
 /** Longest wait for an agent to list its keys, ms. */
@@ -48,7 +51,8 @@ export async function loadIdentities(host: ResolvedHost, env: Env): Promise<Iden
     .filter((file) => inAgent(file.publicKey) === undefined)
     .map((file) => fileIdentity(file, host, notices))
     .filter((identity) => identity !== undefined);
-  return { offered: [...new Set([...configured, ...others, ...fromFiles])], notices };
+  const passedOver = notices.some((notice) => notice.endsWith(NEEDS_OPENSSH));
+  return { offered: [...new Set([...configured, ...others, ...fromFiles])], notices, passedOver };
 }
 
 function label(where: string, publicKey: Buffer): string {
@@ -73,7 +77,7 @@ function agentIdentity(agent: ssh2.BaseAgent, raw: ssh2.KnownPublicKeys[number],
   const parsed = ssh2.utils.parseKey(raw as Buffer);
   if (parsed instanceof Error || !USABLE_TYPES.test(parsed.type)) {
     const type = Buffer.isBuffer(raw) ? keyType(raw) : undefined;
-    notices.push(`agent key of type ${type ?? 'unknown'} passed over: it needs backend = "openssh"`);
+    notices.push(`agent key of type ${type ?? 'unknown'} passed over: ${NEEDS_OPENSSH}`);
     return [];
   }
   const publicKey = parsed.getPublicSSH();
@@ -148,7 +152,7 @@ function fileIdentity(file: FoundFile, host: ResolvedHost, notices: string[]): I
     return undefined;
   }
   if (!USABLE_TYPES.test(keyType(publicKey) ?? '')) {
-    notices.push(`${file.path} is of type ${keyType(publicKey)}: it needs backend = "openssh"`);
+    notices.push(`${file.path} is of type ${keyType(publicKey)}: ${NEEDS_OPENSSH}`);
     return undefined;
   }
   return {

@@ -1,4 +1,6 @@
 export { acceptNewHostKey } from './accept.ts';
+export { dialHost } from './backends/auto.ts';
+export { dialOpenssh } from './backends/openssh.ts';
 export { dialSsh2 } from './backends/ssh2.ts';
 export type { Connection, ConnectionLimits, Dial, DialOptions, DialProgress } from './connection.ts';
 export type { Destination } from './destination.ts';

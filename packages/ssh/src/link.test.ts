@@ -261,7 +261,7 @@ describe('dialling what is no sshd', () => {
 
   test('a server with nothing in common', async () => {
     await using old = await startSshRig({ sshd: { config: ['KexAlgorithms diffie-hellman-group14-sha1'] } });
-    const { link } = recordedLink(await resolveRig(old));
+    const { link } = recordedLink(await resolveRig(old, { backend: 'ssh2' }));
     link.wake('flush');
     const { error } = (await reached(link, 'down')) as { error: LinkError };
     expect(error).toMatchObject({ code: 'handshake', message: expect.stringContaining('no algorithm in common') });

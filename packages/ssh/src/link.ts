@@ -9,7 +9,7 @@ import {
   type Target,
   type WakeReason,
 } from '@postern/core';
-import { dialSsh2 } from './backends/ssh2.ts';
+import { dialHost } from './backends/auto.ts';
 import type { Connection, ConnectionLimits, Dial, DialProgress } from './connection.ts';
 import type { LinkEvent, OnLinkEvent } from './event.ts';
 import { type Happening, type Phase, step } from './link-machine.ts';
@@ -271,7 +271,7 @@ class KeptLink implements Link, ReverseAbility {
 
   #dial(signal: AbortSignal, o: { connectTimeoutMs?: number } = {}): Promise<Connection> {
     const { env, openTimeoutMs, handshakeTimeoutMs, limits } = this.#o;
-    return (this.#o.dial ?? dialSsh2)(
+    return (this.#o.dial ?? dialHost)(
       { ...this.#resolved, ...o },
       {
         env,

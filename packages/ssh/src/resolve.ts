@@ -113,7 +113,7 @@ async function resolveOne(
     port,
     user,
     identityFiles: (over.identity ?? settings.get('identityfile') ?? DEFAULT_IDENTITIES).map(path).filter(isFile),
-    // Keys named in our own configuration are meant, as with `ssh -i -o IdentitiesOnly=yes`.
+    certificateFiles: (settings.get('certificatefile') ?? []).map(path).filter(isFile),
     identitiesOnly: setting(settings, 'identitiesonly') === 'yes',
     userKnownHostsFiles: (over.knownHosts ?? knownHostsFiles(settings, 'user')).map(path),
     globalKnownHostsFiles: over.knownHosts === undefined ? knownHostsFiles(settings, 'global').map(path) : [],

@@ -13,6 +13,8 @@ export interface ResolvedHost {
   readonly user: string;
   /** Private key files in the order ssh tries them; those absent are passed over. */
   readonly identityFiles: readonly string[];
+  /** Certificates for keys of `identityFiles`; only the system's ssh uses them. */
+  readonly certificateFiles: readonly string[];
   readonly identitiesOnly: boolean;
   /** The agent's socket; absent when there is none. */
   readonly identityAgent?: string;

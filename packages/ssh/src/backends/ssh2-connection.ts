@@ -22,6 +22,12 @@ export interface Ssh2ConnectionOptions {
   readonly via?: string | undefined;
   readonly limits: ConnectionLimits;
   readonly onRekey?: () => void;
+  /** How to ask for a sign of life. Default `keepalive@openssh.com`. */
+  readonly ping?: typeof ping;
+  /** How to part in order. Default an SSH disconnect. */
+  readonly goodbye?: () => void;
+  /** What is known of the connection's end beside the socket's. */
+  readonly lastWords?: () => string;
 }
 
 /** Time for the far side to take our goodbye before the socket is cut, ms. */
@@ -53,14 +59,14 @@ export class Ssh2Connection implements Connection {
     this.closed = this.#closed.promise;
     this.#keyedAt = o.env.monotonicNow();
     this.#gone = new Promise((resolve) => o.socket.once('close', () => resolve()));
-    const hungUp = (): void => this.#finish(this.#lost('the far side closed the connection'));
+    const hungUp = (): void => this.#finish(this.#lost(o.lastWords?.() || 'the far side closed the connection'));
     client.on('error', (error: Error) => this.#finish(this.#lost(explain(error), error)));
     client.on('end', hungUp);
     client.on('close', hungUp);
     this.#liveness = new Liveness({
       env: o.env,
       intervalMs: o.host.keepaliveMs,
-      ask: (answered) => ping(client, answered),
+      ask: (answered) => (o.ping ?? ping)(client, answered),
       onSilent: (ms) => this.#finish(this.#lost(`the far side has been silent for ${Math.round(ms / 1000)} s`)),
       onTick: () => this.#rekeyWhenDue(),
     });
@@ -186,7 +192,8 @@ export class Ssh2Connection implements Connection {
   end(error?: LinkError): Promise<void> {
     if (this.#over !== undefined) return this.#gone;
     const { socket, env } = this.#o;
-    this.#client.end();
+    if (this.#o.goodbye === undefined) this.#client.end();
+    else this.#o.goodbye();
     const cut = env.schedule(GOODBYE_MS, () => socket.destroy());
     void this.#gone.then(() => cut[Symbol.dispose]());
     this.#finish(

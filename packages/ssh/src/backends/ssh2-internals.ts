@@ -5,7 +5,11 @@ import type { Client, ClientChannel } from 'ssh2';
  * fails when any of it changes.
  */
 export interface Internals {
-  readonly _chanMgr: { get(id: number): ChannelInternals | ((...args: never) => void) | undefined };
+  readonly _chanMgr: {
+    get(id: number): ChannelInternals | ((...args: never) => void) | undefined;
+    /** Reserves a channel number; the function is called with the channel or why there is none. */
+    add(opened: ((error: Error & { reason?: unknown }) => void) & { type: string }): number;
+  };
   /** Replies to global requests are matched to these in order (`lib/client.js`). */
   readonly _callbacks: ((error: unknown) => void)[];
   readonly _protocol: {
@@ -13,6 +17,15 @@ export interface Internals {
     ping(): void;
     rekey(): void;
     channelWindowAdjust(channel: number, bytes: number): void;
+    /** Sends the identification string. */
+    start: () => void;
+    _authenticated: boolean;
+    _cipher: PlainCipher;
+    _decipher: { free(): void };
+    /** Takes bytes from `at` on, tells how far it came. */
+    _parse: (chunk: Buffer, at: number, length: number) => number;
+    _onPayload(payload: Buffer): void;
+    _onWrite(packet: Buffer): void;
     readonly _handlers: {
       CHANNEL_DATA(protocol: unknown, id: number, data: Buffer): void;
       USERAUTH_FAILURE(protocol: unknown, methods: readonly string[], partial: boolean): void;
@@ -20,6 +33,14 @@ export interface Internals {
     /** Throws for a name not in RFC 4254 §6.10. */
     signal(channel: number, name: string): void;
   };
+}
+
+/** What turns payloads into packets (`lib/protocol/crypto.js`). */
+export interface PlainCipher {
+  /** A packet whose payload starts at 5. */
+  allocPacket(payloadLength: number): Buffer;
+  encrypt(packet: Buffer): void;
+  free(): void;
 }
 
 /** A channel from inside (`lib/Channel.js`). */

@@ -14,6 +14,7 @@ import {
 import { formatAddress } from '../destination.ts';
 import { type HostKeyCheck, loadHostKeyCheck } from '../host-key.ts';
 import { type Identities, loadIdentities } from '../identities.ts';
+import { markNeedsOpenssh } from '../needs-openssh.ts';
 import type { ResolvedHost } from '../resolved-host.ts';
 import { connectTcp, runProxyCommand } from '../socket.ts';
 import { ALGORITHMS } from './algorithms.ts';
@@ -216,10 +217,11 @@ function handshakeError(where: string, phase: string, cause: Error | undefined):
     new LinkError(message, { code: 'handshake', layer: phase === 'auth' ? 'auth' : 'tcp', fix, cause });
   const text = cause?.message ?? '';
   if (/no matching/i.test(text)) {
-    return make(
+    const none = make(
       `${where} and this side have no algorithm in common: ${text}`,
       'update the server, or set backend = "openssh" for this host',
     );
+    return markNeedsOpenssh(none);
   }
   if (/identification string|expected newline|line too long|greeting lines/i.test(text)) {
     return make(`${where} is not an SSH server: ${text}`);

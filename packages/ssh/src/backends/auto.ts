@@ -1,0 +1,25 @@
+import { LinkError } from '@postern/core';
+import type { Dial } from '../connection.ts';
+import { wantsOpenssh } from '../needs-openssh.ts';
+import { dialOpenssh } from './openssh.ts';
+import { dialSsh2 } from './ssh2.ts';
+
+/**
+ * Dials with the backend a host names. `auto` is ssh2, but the system's ssh where ssh_config asks for what only that can do, or
+ * where ssh2 fails for want of it.
+ */
+export const dialHost: Dial = async (host, o) => {
+  if (host.backend === 'openssh') return dialOpenssh(host, o);
+  if (host.backend === 'auto' && [...host.jump, host].some((hop) => hop.needsOpenssh.length > 0)) {
+    return dialOpenssh(host, o);
+  }
+  try {
+    return await dialSsh2(host, o);
+  } catch (error) {
+    if (host.backend !== 'auto' || !wantsOpenssh(error)) throw error;
+    return dialOpenssh(host, o).catch((second: unknown) => {
+      // No better word than the first, unless ssh got further.
+      throw second instanceof LinkError && second.code !== 'config' ? second : error;
+    });
+  }
+};
