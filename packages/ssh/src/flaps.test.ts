@@ -44,5 +44,7 @@ test(`${FLAPS} flaps leave no timer, socket, channel or waiter behind`, { timeou
   const last = await link.open({ type: 'exec', command: 'echo alive' }, { signal });
   expect((await readAll(last)).toString()).toBe('alive\n');
   await link.close();
-  expect(await resources()).toEqual(before);
+  const left = await resources();
+  for (const kind of before) if (left.includes(kind)) left.splice(left.indexOf(kind), 1);
+  expect(left).toEqual([]);
 });

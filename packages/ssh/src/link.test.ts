@@ -204,6 +204,16 @@ describe('MaxSessions', () => {
   });
 });
 
+test('100 sessions at a sshd with its own defaults: none fails', async () => {
+  await using rig = await startSshRig();
+  const { link, events } = recordedLink(await resolveRig(rig));
+  const channels = await Promise.all(Array.from({ length: 100 }, () => link.open(exec('cat'), { signal })));
+  for (const channel of channels) channel.stream.end('x');
+  expect((await Promise.all(channels.map(readAll))).map(String)).toEqual(Array(100).fill('x'));
+  expect(events.filter((event) => event.type === 'up')).toHaveLength(10);
+  await link.close();
+});
+
 describe('dialling what is no sshd', () => {
   let rig: SshRig;
   beforeAll(async () => {

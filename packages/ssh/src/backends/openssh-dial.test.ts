@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type LinkError, systemEnv } from '@postern/core';
@@ -137,13 +137,9 @@ describe("the system's ssh as backend", () => {
     expect(error).toMatchObject({ code: 'handshake', fix: expect.stringContaining('backend = "openssh"') });
   });
 
-  test('auto takes it for a certificate, of the user and of the host', async () => {
+  test('auto takes it for a certificate of the user', async () => {
     await using dir = await temporaryDir();
     const at = (name: string): string => join(dir.path, name);
-    const keygen = async (...args: string[]): Promise<void> => {
-      const [code] = await once(spawn('ssh-keygen', ['-q', ...args], { stdio: 'ignore' }), 'exit');
-      expect(code).toBe(0);
-    };
     await keygen('-t', 'ed25519', '-N', '', '-f', at('ca'));
     await keygen('-t', 'ed25519', '-N', '', '-f', at('user'));
     await keygen('-s', at('ca'), '-I', 'id', '-n', 'gate', at('user.pub'));
@@ -161,6 +157,26 @@ describe("the system's ssh as backend", () => {
     });
     expect((await readAll(await link.open(exec('echo certified'), { signal }))).toString()).toBe('certified\n');
     await link.close();
+  });
+
+  test('auto takes it for a certificate of the host', async () => {
+    await using dir = await temporaryDir();
+    const at = (name: string): string => join(dir.path, name);
+    await keygen('-t', 'ed25519', '-N', '', '-f', at('ca'));
+    await using certified = await startSshRig();
+    const [hostKey] = certified.ssh.hostKeys;
+    await writeFile(at('host.pub'), `${hostKey?.publicKey}\n`);
+    await keygen('-s', at('ca'), '-I', 'id', '-h', '-n', '127.0.0.1', at('host.pub'));
+    await chmod(dir.path, 0o755);
+    await certified.ssh.stop();
+    await certified.ssh.start({ config: [`HostCertificate ${at('host-cert.pub')}`] });
+    await writeFile(at('known_hosts'), `@cert-authority * ${await readFile(at('ca.pub'), 'utf8')}`);
+    const host = await resolveRig(certified, { knownHosts: [at('known_hosts')] });
+    const { link } = recordedLink(host);
+    expect((await readAll(await link.open(exec('echo certified'), { signal }))).toString()).toBe('certified\n');
+    await link.close();
+    const error = await faultOf({ ...host, backend: 'ssh2' });
+    expect(error).toMatchObject({ code: 'hostkey-unknown', message: expect.stringContaining('certificate authority') });
   });
 
   test('ssh ends with the process that started it, even killed', async () => {
@@ -184,6 +200,11 @@ describe("the system's ssh as backend", () => {
     while ((await sshWith(made)).length > 0) await settle();
   });
 });
+
+async function keygen(...args: string[]): Promise<void> {
+  const [code] = await once(spawn('ssh-keygen', ['-q', ...args], { stdio: 'ignore' }), 'exit');
+  expect(code).toBe(0);
+}
 
 /** Processes whose command line names this directory. */
 async function sshWith(name: string): Promise<string[]> {
