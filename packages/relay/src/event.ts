@@ -1,4 +1,4 @@
-import type { EntryId, ForwardPath, Outcome, ReversePath } from '@postern/core';
+import type { EntryId, ForwardPath, Outcome, Reply, ReversePath } from '@postern/core';
 
 /** What the relay tells while it works. For logs; nothing depends on it. Texts from afar are not escaped. */
 export type RelayEvent = IntakeEvent | RunnerEvent;
@@ -18,6 +18,18 @@ export type IntakeEvent =
       readonly from: ReversePath;
       readonly recipients: number;
       readonly size: number;
+    }
+  /** Cut-through: the far side gave this final reply, and so did we. `id` names the transaction; nothing is in the spool. */
+  | {
+      readonly type: 'passed';
+      readonly id: EntryId;
+      readonly session: string;
+      readonly who: string;
+      readonly from: ReversePath;
+      readonly to: readonly ForwardPath[];
+      readonly host: string;
+      readonly size: number;
+      readonly reply: Reply;
     }
   /** A command or a message was refused with this reply. */
   | { readonly type: 'rejected'; readonly session: string; readonly code: number; readonly text: string };

@@ -2,24 +2,22 @@ import type { Server, Socket } from 'node:net';
 import {
   type Admission,
   type Admit,
-  createMessageChecker,
-  describeFault,
+  type Direct,
   type Env,
-  type Envelope,
   type ForwardPath,
-  newEntryId,
-  type Recipient,
+  type Reply,
   type ReversePath,
-  SpoolError,
+  replyClass,
+  replyText,
   type SpoolWriter,
 } from '@postern/core';
-import type { SMTPServerDataStream, SMTPServerOptions, SMTPServerSession } from 'smtp-server';
+import type { SMTPServerOptions, SMTPServerSession } from 'smtp-server';
+import { CutThrough } from './cut-through.ts';
 import type { OnRelayEvent } from './event.ts';
-import type { CompiledRoutes } from './routes.ts';
+import { type CompiledRoutes, type Route, routeKey } from './routes.ts';
 import {
   type IntakeTls,
   lacksSmtputf8,
-  notifyOf,
   type PathCommand,
   type Refusal,
   replyError,
@@ -27,7 +25,7 @@ import {
   SessionServer,
   secure,
 } from './session.ts';
-import { withTrace } from './trace.ts';
+import { envelopeOf, type Guest, pass, recipientOf, take } from './take.ts';
 
 /** Largest message when nothing else is said, octets. */
 export const SIZE_LIMIT: number = 100 * 1024 * 1024;
@@ -52,6 +50,8 @@ export interface IntakeOptions {
   readonly hostname: string;
   /** Octets; {@link SIZE_LIMIT} when absent. */
   readonly sizeLimit?: number;
+  /** What passes mail of routes with `queue: false` straight through; undefined, or no function, where nothing does. */
+  readonly directFor?: (route: Route) => Direct | undefined;
   /** Absent: in plain. With `starttls` nothing that matters is taken before it. */
   readonly tls?: IntakeTls;
   readonly env: Env;
@@ -66,24 +66,6 @@ export interface Intake {
   close(o?: { graceMs?: number }): Promise<void>;
 }
 
-interface Transaction {
-  readonly from: ReversePath;
-  readonly parameters: ReadonlyMap<string, string>;
-  readonly smtputf8: boolean;
-  readonly recipients: Map<string, Recipient>;
-}
-
-/** What the intake knows of a session. */
-interface Guest {
-  readonly session: Session;
-  readonly admission: Exclude<Admission, { type: 'refused' }>;
-  transaction: Transaction | undefined;
-  /** Set while a message is on its way; aborting gives it up. */
-  message: AbortController | undefined;
-  /** All of the message is here; the spool decides. */
-  committing: boolean;
-}
-
 /** Takes mail from the connections of `server` into `spool`. Never throws at a client's doing; faults of ours are answered 451. */
 export function createIntake(o: IntakeOptions): Intake {
   const guests = new Map<SMTPServerSession, Guest>();
@@ -91,7 +73,7 @@ export function createIntake(o: IntakeOptions): Intake {
   const onEvent = o.onEvent ?? (() => {});
   let closing = false;
   let onIdle: (() => void) | undefined;
-  const handlers = makeHandlers({ ...o, onEvent }, guests, settle);
+  const handlers = makeHandlers({ ...o, onEvent, sizeLimit: o.sizeLimit ?? SIZE_LIMIT }, guests, settle);
   const servers = { open: sessionServer(true), password: sessionServer(false) };
 
   function settle(): void {
@@ -115,6 +97,7 @@ export function createIntake(o: IntakeOptions): Intake {
     };
     // Not the socket's own event: STARTTLS takes the listeners of the plain socket away.
     const onClose = (session: SMTPServerSession): void => {
+      guests.get(session)?.transaction?.cut?.close();
       guests.delete(session);
       settle();
     };
@@ -216,13 +199,18 @@ function serverOptions(o: IntakeOptions): SMTPServerOptions {
 type Handlers = Required<Pick<SMTPServerOptions, 'onAuth' | 'onMailFrom' | 'onRcptTo' | 'onData'>>;
 
 function makeHandlers(
-  o: IntakeOptions & { onEvent: OnRelayEvent },
+  o: IntakeOptions & { onEvent: OnRelayEvent; sizeLimit: number },
   guests: Map<SMTPServerSession, Guest>,
   onSettled: () => void,
 ): Handlers {
   const refuse = (session: SMTPServerSession, refusal: Refusal, callback: (error: Error) => void): void => {
     o.onEvent({ type: 'rejected', session: session.id, code: refusal.code, text: refusal.text });
     callback(replyError(refusal));
+  };
+  const answer = ({ session }: Guest, reply: Reply, callback: (error: Error | null) => void): void => {
+    session.farReply = reply;
+    if (replyClass(reply) === 2) callback(null);
+    else refuse(session.session, { code: reply.code, text: replyText(reply).slice(4) }, callback);
   };
   return {
     onAuth(auth, session, callback) {
@@ -240,13 +228,16 @@ function makeHandlers(
       if (lacksSmtputf8(path, smtputf8)) {
         return refuse(session, { code: 553, text: '5.6.7 This address needs SMTPUTF8' }, callback);
       }
-      guest.transaction = { from: path as ReversePath, parameters, smtputf8, recipients: new Map() };
+      guest.transaction?.cut?.close();
+      const from = path as ReversePath;
+      guest.transaction = { from, parameters, smtputf8, recipients: new Map(), cut: undefined };
       // smtp-server 3.21.6 forgets the next message when all of MAIL, RCPT and DATA behind a pipelined message are answered in one turn.
       setImmediate(callback);
     },
     onRcptTo(address, session, callback) {
       const { path, parameters, refusal } = address as PathCommand;
-      const transaction = guests.get(session)?.transaction;
+      const guest = guests.get(session);
+      const transaction = guest?.transaction;
       if (refusal !== undefined) return refuse(session, refusal, callback);
       if (transaction === undefined) return refuse(session, { code: 503, text: '5.5.1 Need MAIL first' }, callback);
       if (lacksSmtputf8(path, transaction.smtputf8)) {
@@ -256,116 +247,52 @@ function makeHandlers(
         return refuse(session, { code: 452, text: '4.5.3 Too many recipients' }, callback);
       }
       const to = path as ForwardPath;
-      if (o.routes().take(to, transaction.from) === undefined) {
+      const taken = o.routes().take(to, transaction.from);
+      if (taken === undefined)
         return refuse(session, { code: 550, text: '5.7.1 No route takes this recipient' }, callback);
+      const recipient = recipientOf(to, parameters);
+      const key = taken.route.queue === false ? routeKey(taken.route) : undefined;
+      if (transaction.recipients.size > 0 && transaction.cut?.key !== key) {
+        const text = '4.5.3 This recipient goes another way: in a transaction of its own, please';
+        return refuse(session, { code: 452, text }, callback);
       }
-      const notify = notifyOf(parameters);
-      const orcpt = parameters.get('ORCPT');
-      transaction.recipients.set(to, {
-        to,
-        ...(notify === undefined ? {} : { notify }),
-        ...(orcpt === undefined ? {} : { orcpt }),
-      });
-      callback();
+      if (transaction.cut !== undefined && transaction.cut.key !== key) {
+        transaction.cut.close();
+        transaction.cut = undefined;
+      }
+      if (key === undefined) {
+        transaction.recipients.set(to, recipient);
+        return callback();
+      }
+      transaction.cut ??= new CutThrough(taken.route, o.directFor?.(taken.route));
+      const size = transaction.parameters.get('SIZE');
+      void transaction.cut
+        .rcpt(envelopeOf(transaction), { recipient, size: size === undefined ? undefined : Number(size) })
+        .then((reply) => {
+          if (guest === undefined || !guests.has(session)) return;
+          if (replyClass(reply) === 2) transaction.recipients.set(to, recipient);
+          answer(guest, reply, callback);
+        });
     },
     onData(stream, session, callback) {
       const guest = guests.get(session);
       if (guest?.transaction === undefined) return callback(replyError({ code: 451, text: '4.3.0 Session is gone' }));
       guest.message = new AbortController();
-      void take(o, guest, guest.transaction, stream).then((result) => {
+      const { transaction } = guest;
+      const taking: Promise<string | Reply | Refusal> =
+        transaction.cut === undefined ? take(o, guest, stream) : pass(o, guest, stream);
+      void taking.then((result) => {
+        transaction.cut?.close();
         guest.message = undefined;
         guest.transaction = undefined;
         guest.committing = false;
         // What is left of a refused message is read and dropped; smtp-server replies after its last octet.
         stream.resume();
         if (typeof result === 'string') callback(null, result);
+        else if ('lines' in result) answer(guest, result, callback);
         else refuse(session, result, callback);
         if (guest.session.draining) setImmediate(onSettled);
       });
     },
   };
-}
-
-/** Thrown through the spool to end an accept. */
-class RefusedMessage extends Error {
-  readonly refusal: Refusal;
-  constructor(refusal: Refusal) {
-    super(refusal.text);
-    this.refusal = refusal;
-  }
-}
-
-/** Spools one message: the text of the 250, or the refusal. */
-async function take(
-  o: IntakeOptions & { onEvent: OnRelayEvent },
-  guest: Guest,
-  transaction: Transaction,
-  stream: SMTPServerDataStream,
-): Promise<string | Refusal> {
-  const id = newEntryId(o.env);
-  const { session, admission } = guest;
-  // RFC 3848, RFC 6531 §4.3.
-  const extended = transaction.smtputf8 ? 'UTF8SMTP' : 'ESMTP';
-  const protocol = session.openingCommand !== 'EHLO' ? 'SMTP' : session.secure ? `${extended}S` : extended;
-  const checked = checkedMessage(stream, o.sizeLimit ?? SIZE_LIMIT, () => {
-    guest.committing = true;
-  });
-  try {
-    const message = withTrace(checked, { hostname: o.hostname, id, protocol, at: o.env.wallNow() });
-    const signal = guest.message?.signal;
-    await o.spool.accept(envelopeOf(transaction), message, { id, ...(signal === undefined ? {} : { signal }) });
-  } catch (error) {
-    return refusalOf(error);
-  }
-  o.onEvent({
-    type: 'accepted',
-    id,
-    session: session.id,
-    who: admission.type === 'open' ? admission.who : 'password',
-    from: transaction.from,
-    recipients: transaction.recipients.size,
-    size: stream.byteLength,
-  });
-  return `Ok: queued as ${id}`;
-}
-
-function envelopeOf({ from, parameters, smtputf8, recipients }: Transaction): Envelope {
-  const ret = parameters.get('RET')?.toUpperCase() as 'FULL' | 'HDRS' | undefined;
-  const envid = parameters.get('ENVID');
-  return {
-    from,
-    recipients: [...recipients.values()],
-    body: parameters.get('BODY')?.toUpperCase() === '8BITMIME' ? '8BITMIME' : '7BIT',
-    smtputf8,
-    ...(ret === undefined ? {} : { ret }),
-    ...(envid === undefined ? {} : { envid }),
-  };
-}
-
-function refusalOf(error: unknown): Refusal {
-  if (error instanceof RefusedMessage) return error.refusal;
-  if (error instanceof SpoolError && error.code === 'no-space') {
-    return { code: 452, text: '4.3.1 The spool has too little room, try again later' };
-  }
-  return { code: 451, text: '4.3.0 The message could not be stored, try again later' };
-}
-
-/** The stream's bytes while they are fit to travel; the stream itself is left alone when the reader gives up. */
-async function* checkedMessage(
-  stream: SMTPServerDataStream,
-  limit: number,
-  onEnd: () => void,
-): AsyncGenerator<Uint8Array> {
-  const checker = createMessageChecker();
-  let size = 0;
-  for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
-    size += (chunk as Buffer).length;
-    if (size > limit) throw new RefusedMessage({ code: 552, text: `5.3.4 The message is larger than ${limit} octets` });
-    const fault = checker.push(chunk as Buffer);
-    if (fault !== undefined) throw new RefusedMessage({ code: 554, text: `5.6.0 ${describeFault(fault)}` });
-    yield chunk as Buffer;
-  }
-  const verdict = checker.end();
-  if (verdict.type === 'unfit') throw new RefusedMessage({ code: 554, text: `5.6.0 ${describeFault(verdict.fault)}` });
-  onEnd();
 }

@@ -9,6 +9,7 @@ import {
   needsSmtputf8,
   parseForwardPath,
   parseReversePath,
+  type Reply,
   type ReversePath,
 } from '@postern/core';
 import { SMTPServer, type SMTPServerAddress, type SMTPServerOptions } from 'smtp-server';
@@ -139,6 +140,8 @@ export class Session extends SMTPConnection {
   draining = false;
   /** Set by the server before `init`. */
   tls: IntakeTls | undefined;
+  /** The far side's reply, which goes to the client as it is in place of the next one (cut-through). */
+  farReply: Reply | undefined;
 
   override init(): void {
     // The socket is secure already. The option of the same name would have the server keep a certificate of its own.
@@ -183,6 +186,17 @@ export class Session extends SMTPConnection {
   }
 
   override send(code: number, data?: string | string[] | null, context?: string | false): void {
+    const far = this.farReply;
+    if (far !== undefined) {
+      this.farReply = undefined;
+      const prefix = far.enhanced === undefined ? '' : `${far.enhanced} `;
+      super.send(
+        far.code,
+        far.lines.map((line) => `${prefix}${line}`),
+        false,
+      );
+      return;
+    }
     super.send(code, data, typeof data === 'string' && ENHANCED.test(data) ? false : context);
   }
 

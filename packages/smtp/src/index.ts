@@ -1,4 +1,5 @@
 export { type CourierOptions, createCourier } from './courier.ts';
+export { createDirect, type DirectOptions } from './direct.ts';
 export { DeliveryError, type DeliveryErrorCode } from './error.ts';
 export type { CourierEvent, OnCourierEvent } from './event.ts';
 export { greetSmtp } from './greet.ts';

@@ -143,6 +143,7 @@ const REFUSED: readonly [text: string, line: number, key: string, says: string][
   ['[[route]]\nmatch = ["*"]\nhost = "a"\ndialogue = "fast"', 4, 'route[0].dialogue', '"auto", "stream"'],
   ['[[route]]\nmatch = ["*"]\nhost = "a"\nqueue = 1', 4, 'route[0].queue', 'accepted: true or false'],
   ['[[route]]\nmatch = ["*"]\nsmarthost = "http://x"', 3, 'route[0].smarthost', 'smtps://'],
+  ['[[route]]\nmatch = ["*"]\nqueue = false\nsmarthost = "smtps://h"', 3, 'route[0].queue', 'only with a host'],
   ['[[route]]\nmatch = ["*"]\nhost = "a"\npassword_file = "p"', 4, 'route[0].password_file', 'smarthost'],
   ['[[forward]]\nlisten = "0.0.0.0:1"\nhost = "a"\nto = "tcp:b:1"', 2, 'forward[0].listen', 'expose = true'],
   ['[[forward]]\nlisten = "127.0.0.1:1"\nto = "tcp:b:1"', 1, 'forward[0].host', 'is missing'],
@@ -169,9 +170,7 @@ describe('a faulty file is refused with file, line, key and accepted values', ()
   });
 
   test('what is read but not built yet says so', () => {
-    expect(refusal('[[route]]\nmatch = ["*"]\nhost = "a"\nqueue = false')).toContain(
-      ':4: route[0].queue: cut-through is not built yet; accepted: true',
-    );
+    expect(refusal('[host.gate]\nbackend = "openssh"')).toContain('not built yet');
   });
 
   test('all faults are told at once, in the order of the file', () => {

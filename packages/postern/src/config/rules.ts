@@ -66,6 +66,10 @@ function checkRoutes(values: FileValues): ConfigFault[] {
         faults.push({ path: at(key), problem: 'belongs to a smarthost, and this route has none' });
       }
     }
+    if (route.queue === false && route.smarthost !== undefined) {
+      const problem = 'cannot be had with a smarthost, only with a host';
+      faults.push({ path: at('queue'), problem, accepted: 'true' });
+    }
     if (route.password_file !== undefined && route.password_command !== undefined) {
       faults.push({
         path: at('password_command'),

@@ -14,7 +14,6 @@ export function checkBuilt(values: FileValues): ConfigFault[] {
   }
   for (const [index, route] of (values.route ?? []).entries()) {
     if (route.smarthost !== undefined) refuse(['route', index, 'smarthost'], 'a smarthost', 'host');
-    if (route.queue === false) refuse(['route', index, 'queue'], 'cut-through', 'true');
     if (route.dialogue === 'bsmtp') {
       refuse(['route', index, 'dialogue'], 'the "bsmtp" dialogue', '"auto", "stream", "pipelined", "lockstep"');
     }

@@ -20,6 +20,7 @@ import { spoolFailure } from '../queue/offline.ts';
 import { activatedSockets, imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
 import { openTlsIdentities, type TlsEvent, type TlsIdentities } from '../tls/identity.ts';
 import { controlHandlers } from './control.ts';
+import { directFrom } from './direct.ts';
 import { bindForwards, type Forwards, startForwards } from './forwards.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
@@ -173,6 +174,7 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
         server: listener.server,
         spool,
         routes: () => live.routes,
+        directFor: directFrom(hosts, env),
         admit: admitFor(listener, live, o),
         hostname: localHostname(),
         ...(plan.smtp === undefined ? {} : { sizeLimit: plan.smtp.maxSize }),

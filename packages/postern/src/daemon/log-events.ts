@@ -1,4 +1,4 @@
-import { printable, replyText } from '@postern/core';
+import { printable, replyClass, replyText } from '@postern/core';
 import type { ImapEvent } from '@postern/imap';
 import type { RelayEvent } from '@postern/relay';
 import type { CourierEvent } from '@postern/smtp';
@@ -139,6 +139,14 @@ export function logRelayEvent(log: Logger, event: RelayEvent): void {
         about,
         `${id}: from=<${printable(from)}>, size=${size}, nrcpt=${recipients}, session=${session} (${who})`,
       );
+    }
+    case 'passed': {
+      const { id, session, who, from, to, host, size, reply } = event;
+      const status = replyClass(reply) === 2 ? 'sent' : 'refused';
+      const about = { service: 'smtp', id, session, who, from, to, host, size, status };
+      const names = printable(to.map((each) => `<${each}>`).join(','));
+      const line = `${id}: from=<${printable(from)}>, to=${names}, size=${size}, relay=${host}, session=${session} (${who}), status=${status} (straight through: ${printable(replyText(reply))})`;
+      return void log[status === 'sent' ? 'info' : 'warn'](about, line);
     }
     case 'rejected':
       return void log.info(
