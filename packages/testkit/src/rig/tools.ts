@@ -21,11 +21,18 @@ const TOOLS: Record<string, ProgramSpec> = {
   cvs: tool('cvs'),
   socat: tool('socat'),
   dma: tool('dma'),
-  postconf: { names: ['postconf'], package: 'postfix', libraryDirs: ['usr/lib/postfix'] },
+  postconf: postfixTool('postconf'),
+  postsuper: postfixTool('postsuper'),
+  'smtp-source': postfixTool('smtp-source'),
+  'smtp-sink': postfixTool('smtp-sink'),
 };
 
 function tool(command: string, name = command): ProgramSpec {
   return { names: [command], package: name };
+}
+
+function postfixTool(command: string): ProgramSpec {
+  return { names: [command], package: 'postfix', libraryDirs: ['usr/lib/postfix'] };
 }
 
 /** A real program for a test. */
