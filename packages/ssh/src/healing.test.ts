@@ -158,4 +158,4 @@ describe('a link whose network changes', () => {
 });
 
 /** The probe's time, and some for the dial. */
-const PROBE_AND_A_BIT = 3_100;
+const PROBE_AND_A_BIT = 1_600;

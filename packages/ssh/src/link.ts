@@ -13,8 +13,9 @@ import { dialHost } from './backends/auto.ts';
 import type { Connection, ConnectionLimits, Dial, DialProgress } from './connection.ts';
 import type { LinkEvent, OnLinkEvent } from './event.ts';
 import { type Happening, type Phase, step } from './link-machine.ts';
+import { asLinkError, closedError, publicState } from './link-state.ts';
 import { DEFAULT_MAX_CONNECTIONS, Pool } from './pool.ts';
-import { PROBE_MS, replaceSilent } from './replace-silent.ts';
+import { RIVAL_CONNECT_MS, replaceSilent } from './replace-silent.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 import type { RemoteBind, RemoteListener, ReverseAbility } from './reverse.ts';
 import { type SystemView, systemView, watchSystem } from './vigil.ts';
@@ -123,7 +124,7 @@ class KeptLink implements Link, ReverseAbility {
       env: this.#o.env,
       host: this.host,
       connections: pool.connections(),
-      dial: (signal) => this.#dialMore(signal, { connectTimeoutMs: PROBE_MS }),
+      dial: (signal) => this.#dialMore(signal, { connectTimeoutMs: RIVAL_CONNECT_MS }),
       adopt: (connection) => pool.add(connection),
       signal: pool.ending,
     });
@@ -308,30 +309,4 @@ class KeptLink implements Link, ReverseAbility {
     this.#work.add(work);
     void work.finally(() => this.#work.delete(work));
   }
-}
-
-function publicState(phase: Phase, env: Env): LinkState {
-  switch (phase.type) {
-    case 'idle':
-    case 'closed':
-      return { type: 'idle' };
-    case 'dialling':
-      return { type: 'dialling', attempt: phase.attempt };
-    case 'up':
-      return { type: 'up' };
-    case 'down': {
-      const retryAt = phase.retryInMs === undefined ? {} : { retryAt: env.wallNow() + phase.retryInMs };
-      return { type: 'down', error: phase.error, ...retryAt };
-    }
-  }
-}
-
-function closedError(host: string): LinkError {
-  return new LinkError(`the link to ${host} was closed`, { code: 'aborted', layer: 'channel' });
-}
-
-function asLinkError(error: unknown, host: string): LinkError {
-  if (error instanceof LinkError) return error;
-  const text = error instanceof Error ? error.message : String(error);
-  return new LinkError(`dialling ${host} failed: ${text}`, { code: 'unreachable', layer: 'tcp', cause: error });
 }

@@ -2,7 +2,9 @@ import { type Env, LinkError, sleep } from '@postern/core';
 import type { Connection } from './connection.ts';
 
 /** How long a connection may take to show that it lives before another is dialled beside it, ms. */
-export const PROBE_MS = 3_000;
+const PROBE_MS = 1_500;
+/** Longest wait for the other one's TCP connection, ms: the network may have become usable since its first packet. */
+export const RIVAL_CONNECT_MS = 3_000;
 /** Longest wait between dials of the other one, ms. */
 const REDIAL_MS = 1_000;
 
