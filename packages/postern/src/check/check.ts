@@ -7,7 +7,7 @@ import {
   type Connection,
   createLink,
   type DialStep,
-  dialSsh2,
+  dialHost,
   type ResolvedHost,
 } from '@postern/ssh';
 import type { Config } from '../config/load.ts';
@@ -121,7 +121,7 @@ async function dial(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Prom
     steps.pass('dns', `${resolved.hostname} is an address`);
     steps.current = 'tcp';
   }
-  return await dialSsh2(resolved, {
+  return await dialHost(resolved, {
     env: o.env,
     signal: limit.signal,
     link: resolved.host,

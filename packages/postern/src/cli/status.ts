@@ -26,7 +26,7 @@ export async function status(context: Context, o: { watch: boolean }): Promise<v
   }
 }
 
-function formatStatus({ pid, startedAt, imap, smtp, tls, hosts, queue }: DaemonStatus): string[] {
+function formatStatus({ pid, startedAt, imap, smtp, tls, hosts, smarthosts, queue }: DaemonStatus): string[] {
   const waiting = Object.values(queue).reduce((sum, count) => sum + count, 0);
   const states = Object.entries(queue).flatMap(([state, count]) => (count === 0 ? [] : [`${count} ${state}`]));
   return [
@@ -44,6 +44,9 @@ function formatStatus({ pid, startedAt, imap, smtp, tls, hosts, queue }: DaemonS
         host.rttMs === undefined ? host.state : `${host.state}, ${host.rttMs} ms`,
         `${host.spares} spare`,
       ]),
+    ),
+    ...smarthosts.map(({ smarthost, state, error }) =>
+      printable(`smarthost ${smarthost}  ${state}${error === undefined ? '' : `: ${error}`}`),
     ),
     ...hosts.flatMap(({ host, error, fix, retryAt }) => {
       if (error === undefined) return [];

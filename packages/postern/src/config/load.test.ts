@@ -143,6 +143,10 @@ const REFUSED: readonly [text: string, line: number, key: string, says: string][
   ['[[route]]\nmatch = ["*"]\nhost = "a"\ndialogue = "fast"', 4, 'route[0].dialogue', '"auto", "stream"'],
   ['[[route]]\nmatch = ["*"]\nhost = "a"\nqueue = 1', 4, 'route[0].queue', 'accepted: true or false'],
   ['[[route]]\nmatch = ["*"]\nsmarthost = "http://x"', 3, 'route[0].smarthost', 'smtps://'],
+  ['[[route]]\nmatch = ["*"]\nsmarthost = "smtps://me@h"', 3, 'route[0].smarthost', 'no password'],
+  ['[[route]]\nmatch = ["*"]\nsmarthost = "smtps://h"\npassword_file = "p"', 4, 'route[0].password_file', 'no user'],
+  ['[[route]]\nmatch = ["*"]\nsmarthost = "smtps://h"\ndialogue = "bsmtp"', 4, 'route[0].dialogue', 'batch reader'],
+  ['[[route]]\nmatch = ["*"]\nqueue = false\nhost = "a"\ndialogue = "bsmtp"', 5, 'route[0].dialogue', 'no reply'],
   ['[[route]]\nmatch = ["*"]\nqueue = false\nsmarthost = "smtps://h"', 3, 'route[0].queue', 'only with a host'],
   ['[[route]]\nmatch = ["*"]\nhost = "a"\npassword_file = "p"', 4, 'route[0].password_file', 'smarthost'],
   ['[[forward]]\nlisten = "0.0.0.0:1"\nhost = "a"\nto = "tcp:b:1"', 2, 'forward[0].listen', 'expose = true'],
@@ -167,10 +171,6 @@ describe('a faulty file is refused with file, line, key and accepted values', ()
     const [first = ''] = refusal(text).split('\n');
     expect(first).toContain(`/etc/p/config.toml:${line}: ${key}`);
     expect(first).toContain(says);
-  });
-
-  test('what is read but not built yet says so', () => {
-    expect(refusal('[host.gate]\nbackend = "openssh"')).toContain('not built yet');
   });
 
   test('all faults are told at once, in the order of the file', () => {

@@ -14,7 +14,6 @@ import {
   type ListenerValues,
   type RouteValues,
 } from './schema.ts';
-import { checkBuilt } from './unbuilt.ts';
 import { expandPath } from './units.ts';
 
 /** Everything the file says, checked, with defaults for what stands alone. What `up` makes of it is `planUp`'s. */
@@ -73,9 +72,8 @@ export function parseConfig(text: string, o: { file: string; surroundings: Surro
   const stateDir = statedDirectory(toml.file.value.state_dir, { base, home: s.home }) ?? defaultStateDir(s);
   const checked = checkValues(toml.file.value, { home: s.home, base, runtimeDir: runtimeDir(s, stateDir), lookupUser });
   if (checked.type === 'faults') throw refusal(checked.faults, o.file, toml.file);
-  for (const faults of [checkRules(checked.values), checkBuilt(checked.values)]) {
-    if (faults.length > 0) throw refusal(faults, o.file, toml.file);
-  }
+  const faults = checkRules(checked.values);
+  if (faults.length > 0) throw refusal(faults, o.file, toml.file);
   return toConfig(checked.values, s, o.file);
 }
 

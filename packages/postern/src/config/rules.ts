@@ -66,6 +66,23 @@ function checkRoutes(values: FileValues): ConfigFault[] {
         faults.push({ path: at(key), problem: 'belongs to a smarthost, and this route has none' });
       }
     }
+    const user = route.smarthost === undefined ? '' : new URL(route.smarthost).username;
+    const secret = (['password_file', 'password_command'] as const).find((key) => route[key] !== undefined);
+    if (user !== '' && secret === undefined) {
+      const problem = 'names a user, and there is no password';
+      faults.push({ path: at('smarthost'), problem, accepted: 'password_file or password_command beside it' });
+    }
+    if (route.smarthost !== undefined && user === '' && secret !== undefined) {
+      const problem = 'is there, and the smarthost names no user';
+      faults.push({ path: at(secret), problem, accepted: 'smarthost = "smtps://USER@HOST"' });
+    }
+    if (route.dialogue === 'bsmtp' && (route.smarthost !== undefined || route.queue === false)) {
+      const problem =
+        route.queue === false
+          ? 'gives a client no reply, and queue = false promises one'
+          : 'is for a batch reader behind a host, not for a smarthost';
+      faults.push({ path: at('dialogue'), problem, accepted: '"auto", "stream", "pipelined", "lockstep"' });
+    }
     if (route.queue === false && route.smarthost !== undefined) {
       const problem = 'cannot be had with a smarthost, only with a host';
       faults.push({ path: at('queue'), problem, accepted: 'true' });

@@ -4,6 +4,7 @@ import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { routeFinder } from '../queue/route-of.ts';
 import { type QueueRow, toRow } from '../queue/row.ts';
 import type { DaemonParts } from './daemon.ts';
+import type { SmarthostStatus } from './smarthosts.ts';
 
 /** A host as `postern status --json` shows it. */
 export interface HostStatus {
@@ -39,6 +40,7 @@ export interface DaemonStatus {
   /** Certificates of listeners with TLS. */
   readonly tls: readonly TlsStatus[];
   readonly hosts: readonly HostStatus[];
+  readonly smarthosts: readonly SmarthostStatus[];
   /** Entries by state. */
   readonly queue: Readonly<Record<QueueRow['state'], number>>;
 }
@@ -73,7 +75,8 @@ function rows(parts: DaemonParts): QueueRow[] {
 /** Makes due, and wakes the links concerned: all, one entry, or what goes through one host. */
 function flush(parts: DaemonParts, what: string | undefined): { entries: number } {
   const host = what === undefined ? undefined : parts.hosts.get(what);
-  if (what !== undefined && host === undefined) findEntry(parts.spool, what);
+  const smarthost = parts.smarthosts.all.some((one) => one.smarthost === what);
+  if (what !== undefined && host === undefined && !smarthost) findEntry(parts.spool, what);
   const concerned = rows(parts).filter(
     (row) =>
       row.state !== 'held' &&
@@ -111,6 +114,7 @@ function status(parts: DaemonParts): DaemonStatus {
         ...(state.type === 'down' ? downStatus(state) : {}),
       };
     }),
+    smarthosts: parts.smarthosts.all,
     queue,
   };
 }

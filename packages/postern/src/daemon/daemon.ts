@@ -25,9 +25,17 @@ import { bindForwards, type Forwards, startForwards } from './forwards.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
-import { logImapEvent, logLinkEvent, logRelayEvent, logSpoolEvent, logTlsEvent } from './log-events.ts';
+import {
+  logCourierEvent,
+  logImapEvent,
+  logLinkEvent,
+  logRelayEvent,
+  logSpoolEvent,
+  logTlsEvent,
+} from './log-events.ts';
 import { type Live, liveOf, reload } from './reload.ts';
 import { localHostname, startRunner } from './runner.ts';
+import { createSmarthosts, type Smarthosts } from './smarthosts.ts';
 
 /** What a daemon is made of. */
 export interface DaemonOptions {
@@ -67,6 +75,7 @@ export interface DaemonParts {
   readonly intakes: readonly Intake[];
   readonly forwards: Forwards;
   readonly tls: TlsIdentities;
+  readonly smarthosts: Smarthosts;
   readonly listeners: { readonly imap: readonly string[]; readonly smtp: readonly string[] };
   readonly env: Env;
   /** Wall clock, ms. */
@@ -156,16 +165,20 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
       await opened.link.close();
     });
   }
-  const onRelayEvent = (event: RelayEvent): void => logRelayEvent(log, event);
   const { stateDir } = config;
   const live = liveOf(config, plan);
-  const runner = await startRunner({ live, hosts, spool, stateDir, env, log, onEvent: onRelayEvent });
+  const smarthosts = createSmarthosts({ live, env, onEvent: (name, event) => logCourierEvent(log, name, event) });
+  const onRelayEvent = (event: RelayEvent): void => {
+    logRelayEvent(log, event);
+    smarthosts.onRelayEvent(event);
+  };
+  const runner = await startRunner({ live, hosts, spool, stateDir, env, log, smarthosts, onEvent: onRelayEvent });
   undo.push(() => runner.close());
   const admitPeer = (listener: BoundListener): Admit => admitFor(listener, live, o);
   const forwards = startForwards({ config, bound: boundForwards, hosts, env, log, admitFor: admitPeer });
   undo.push(() => forwards.close());
   const parts: DaemonParts = {
-    ...{ config, plan, hosts, spool, runner, live, forwards, tls, env },
+    ...{ config, plan, hosts, spool, runner, live, forwards, tls, smarthosts, env },
     endpoints: bound.imap.map(({ listener, plan: endpoint, index }) =>
       openEndpoint(listener, endpoint, { hosts, live, tls: secure.imap[index] }, o),
     ),

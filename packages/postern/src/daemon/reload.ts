@@ -3,19 +3,21 @@ import type { CompiledRoutes } from '@postern/relay';
 import { ensurePassword } from '../access/password.ts';
 import type { Config } from '../config/load.ts';
 import type { Plan } from '../config/plan.ts';
-import type { AllowRule } from '../config/schema.ts';
+import type { AllowRule, RouteValues } from '../config/schema.ts';
 import { toRoutes } from '../queue/route-of.ts';
 import type { DaemonParts } from './daemon.ts';
 
 /** What a reload changes while everything runs. */
 export interface Live {
   routes: CompiledRoutes;
+  /** The same routes as configured, in the same order. */
+  values: readonly RouteValues[];
   allow: readonly AllowRule[];
 }
 
 /** The values a reload starts from. */
 export function liveOf(config: Config, plan: Plan): Live {
-  return { routes: toRoutes(plan.routes), allow: config.allow };
+  return { routes: toRoutes(plan.routes), values: plan.routes, allow: config.allow };
 }
 
 /**

@@ -8,6 +8,7 @@ import type { Host } from './hosts.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
 import type { Live } from './reload.ts';
+import type { Smarthosts } from './smarthosts.ts';
 
 /** This machine's name for greetings, `Received:` and Message-ID; `localhost` where it has none fit for SMTP (RFC 5321 §2.3.5). */
 export function localHostname(): string {
@@ -23,25 +24,31 @@ export async function startRunner(o: {
   readonly stateDir: string;
   readonly env: Env;
   readonly log: Logger;
+  readonly smarthosts: Smarthosts;
   readonly onEvent: OnRelayEvent;
 }): Promise<Runner> {
   const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), env: o.env, hostname: localHostname() });
   const couriers = new Map<string, HostCourier>();
   const courierFor = (route: Route): HostCourier | undefined => {
-    const host = route.host === undefined ? undefined : o.hosts.get(route.host);
-    if (host === undefined) return undefined;
     const key = routeKey(route);
     const known = couriers.get(key);
     if (known !== undefined) return known;
+    const made = makeCourier(route);
+    if (made !== undefined) couriers.set(key, made);
+    return made;
+  };
+  const makeCourier = (route: Route): HostCourier | undefined => {
+    const { host: wanted, smarthost } = route;
+    if (smarthost !== undefined) return o.smarthosts.courier({ ...route, smarthost });
+    const host = wanted === undefined ? undefined : o.hosts.get(wanted);
+    if (host === undefined) return undefined;
     const { link, smtp: target, name } = host;
     const courier = createCourier({
       ...{ link, target, env: o.env, helo: localHostname() },
       dialogue: route.dialogue ?? 'auto',
       onEvent: (event) => logCourierEvent(o.log, name, event),
     });
-    const made: HostCourier = { host: name, courier, link };
-    couriers.set(key, made);
-    return made;
+    return { host: name, courier, link };
   };
   const { spool, env, onEvent } = o;
   const runner = createRunner({
