@@ -42,7 +42,7 @@ try {
     const to = (mail.replyTo ?? mail.from)?.text;
     if (!wantsAnswer(mail) || to === undefined) continue;
     const sent = await smtp.sendMail({
-      from: process.env['POSTERN_FROM'] ?? 'me@localhost',
+      from: process.env.POSTERN_FROM ?? 'me@localhost',
       to,
       subject: `Re: ${mail.subject ?? ''}`,
       text,
