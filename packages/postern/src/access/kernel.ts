@@ -1,4 +1,5 @@
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { findEstablished } from './proc-net.ts';
 
@@ -19,24 +20,49 @@ export async function identifyPeer(socket: Socket): Promise<Peer> {
   if (process.platform !== 'linux') return { type: 'unknown' };
   if (!remoteAddress || !remotePort || !localAddress || !localPort) return { type: 'unknown' };
   try {
-    const [tcp, tcp6] = await Promise.all([
-      readFile('/proc/self/net/tcp', 'latin1'),
-      readFile('/proc/self/net/tcp6', 'latin1').catch(() => ''),
-    ]);
     const peer = { address: remoteAddress, port: remotePort };
-    const row = findEstablished({ tcp, tcp6 }, peer, { address: localAddress, port: localPort });
+    const own = { address: localAddress, port: localPort };
+    // The kernel keeps both families in one table: what is in the first text is not in the second.
+    const row =
+      findEstablished({ tcp: await readTcp(), tcp6: '' }, peer, own) ??
+      findEstablished({ tcp: '', tcp6: await readTcp6() }, peer, own);
     // No inode: no process holds it any more, and the uid is 0 whoever it was (seen on Linux 6.1).
     if (row === undefined || row.inode === 0) return { type: 'unknown' };
-    return (await holdsSocket(row.inode)) ? { type: 'ourselves' } : { type: 'user', uid: row.uid };
+    return holdsSocket(row.inode) ? { type: 'ourselves' } : { type: 'user', uid: row.uid };
   } catch {
     return { type: 'unknown' };
   }
 }
 
-/** True when a descriptor of this process is the socket with that inode. */
-async function holdsSocket(inode: number): Promise<boolean> {
+const readTcp = shared(() => readFile('/proc/self/net/tcp', 'latin1'));
+const readTcp6 = shared(() => readFile('/proc/self/net/tcp6', 'latin1').catch(() => ''));
+
+/**
+ * For each text the kernel walks its whole table, which takes milliseconds: everybody who asks while one reading runs shares the next. Never one that
+ * runs already, as that may have passed the asker's place.
+ */
+function shared(read: () => Promise<string>): () => Promise<string> {
+  let running: Promise<unknown> = Promise.resolve();
+  let next: Promise<string> | undefined;
+  return () => {
+    next ??= running.then(() => {
+      next = undefined;
+      const reading = read();
+      running = reading.catch(() => {});
+      return reading;
+    });
+    return next;
+  };
+}
+
+/** True when a descriptor of this process is the socket with that inode. Synchronous: a descriptor takes microseconds, a thread far more. */
+function holdsSocket(inode: number): boolean {
   const wanted = `socket:[${inode}]`;
-  const names = await readdir('/proc/self/fd');
-  const links = await Promise.all(names.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => '')));
-  return links.includes(wanted);
+  return readdirSync('/proc/self/fd').some((name) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${name}`) === wanted;
+    } catch {
+      return false;
+    }
+  });
 }
