@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import { type Channel, deadline, type Env, type Link, LinkError, printable, raceAbort } from '@postern/core';
 import { createImapd, ImapError } from '@postern/imap';
-import { DeliveryError, greetSmtp } from '@postern/smtp';
+import { DeliveryError } from '@postern/smtp';
 import {
   acceptNewHostKey,
   type Connection,
@@ -11,11 +11,11 @@ import {
   type ResolvedHost,
 } from '@postern/ssh';
 import type { Config } from '../config/load.ts';
-import { resolveConfigured, smtpTarget } from '../daemon/hosts.ts';
+import { resolveConfigured } from '../daemon/hosts.ts';
 import { EXIT_STATUS, PosternError } from '../errors.ts';
 import type { Surroundings } from '../paths.ts';
-import { netcatWarnings } from './netcat.ts';
 import type { CheckLayer, HostReport, LayerResult } from './report.ts';
+import { checkSmtp } from './smtp.ts';
 
 /** Longest wait for any one layer, milliseconds. */
 const LAYER_MS = 20_000;
@@ -90,9 +90,8 @@ async function runLayers(name: string, o: CheckOptions, steps: Steps): Promise<v
     steps.pass('shell', await listenForNoise(link, o.env));
     await checkImapd(link, { command: values?.imapd, env: o.env, steps });
     steps.current = 'smtp';
-    const target = smtpTarget(values);
-    const detail = await greetSmtp(link, target, { env: o.env, timeoutMs: LAYER_MS });
-    steps.pass('smtp', detail, target.type === 'exec' ? netcatWarnings(target.command) : []);
+    const found = await checkSmtp({ link, values, routes: o.config.routes, env: o.env, timeoutMs: LAYER_MS });
+    steps.pass('smtp', found.detail, found.warnings);
   } finally {
     await link.close();
   }
