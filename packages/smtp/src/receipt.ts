@@ -43,9 +43,16 @@ export function receiptCommand(command: string, name: string): string {
   return quoteAll(['sh', '-c', WRAPPER, 'sh', name, command]);
 }
 
+/** Only where the group is the whole session, and led by this shell or the login shell that started it. */
+const END_GROUP: string = [
+  'g=$(ps -o pgid= -p $$ | tr -d " ")',
+  'h=$(ps -o sid= -p $$ | tr -d " ")',
+  'if [ "$g" = "$h" ] && { [ "$g" = $$ ] || [ "$g" = $PPID ]; }; then kill 0; fi',
+].join('; ');
 /**
  * `$r` holds the replies, `$r.n` the count of octets once input has ended, `$r.pid` what copies input. `tee` writes to `wc` first, so the count is
- * never too small. The group is signalled only when it is this session's own, as under sshd (which calls setsid).
+ * never too small. An orphan that is quiet ends its process group, which under
+ * sshd (which calls setsid) is its session alone.
  */
 const WRAPPER: string = [
   'umask 077',
@@ -55,13 +62,12 @@ const WRAPPER: string = [
   `echo "${ANNOUNCEMENT} $1" >&2`,
   'trap "" HUP PIPE',
   'trap : TERM',
-  'g=$(ps -o pgid= -p $$ 2>/dev/null | tr -d " ")',
   'exec 3<&0',
   '{ sh -c "echo \\$\\$ >\\"\\$1.pid\\"; exec tee -i \\"\\$1.in\\"" sh "$r" <&3 | wc -c >"$r.n"',
   // The near side closes after the goodbye; without one, its link is gone.
   'case "$(tail -n 1 "$r")" in 221*) exit;; esac',
   's=',
-  `while sleep ${QUIET_SECONDS}; do n=$(wc -c <"$r"); if [ "$n" = "$s" ] && [ "$g" = $$ ]; then kill 0; fi; s=$n; done`,
+  `while sleep ${QUIET_SECONDS}; do n=$(wc -c <"$r"); if [ "$n" = "$s" ]; then ${END_GROUP}; fi; s=$n; done`,
   '} >/dev/null 2>&1 & f=$! ',
   'exec 3<&-',
   'eval "$2" <"$r.in" | tee -i "$r" 2>/dev/null',
