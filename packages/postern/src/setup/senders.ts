@@ -84,7 +84,8 @@ export const SENDERS: readonly Recipe[] = [
     make: (facts) => ({
       parts: [
         ...programNames(facts),
-        file('~/.mailrc (mail)', [`set sendmail=${JSON.stringify(`${quoteAll(facts.command)} sendmail`)}`]),
+        // bsd-mailx 8.1.2 takes all of it for the name of one program.
+        file('~/.mailrc (mail)', ['set sendmail=~/.local/bin/sendmail']),
         file('~/.muttrc (mutt)', [`set sendmail="${quoteAll(facts.command)} sendmail -oi"`]),
       ],
       notes: [

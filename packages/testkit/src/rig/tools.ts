@@ -17,6 +17,7 @@ const TOOLS: Record<string, ProgramSpec> = {
   curl: tool('curl'),
   swaks: tool('swaks'),
   msmtp: tool('msmtp'),
+  'bsd-mailx': tool('bsd-mailx'),
   rsync: tool('rsync'),
   cvs: tool('cvs'),
   socat: tool('socat'),
