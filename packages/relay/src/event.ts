@@ -3,17 +3,18 @@ import type { EntryId, ForwardPath, Outcome, Reply, ReversePath } from '@postern
 /** What the relay tells while it works. For logs; nothing depends on it. Texts from afar are not escaped. */
 export type RelayEvent = IntakeEvent | RunnerEvent;
 
-/** What the intake tells. */
+/** What the intake tells. `peer` is the client's address and port, or `unix`. */
 export type IntakeEvent =
   /** A connection closed before the banner. */
-  | { readonly type: 'connection-refused'; readonly reason: string }
+  | { readonly type: 'connection-refused'; readonly peer: string; readonly reason: string }
   /** A wrong local password. */
-  | { readonly type: 'auth-failed'; readonly session: string }
+  | { readonly type: 'auth-failed'; readonly session: string; readonly peer: string }
   /** A message is in the spool; its client was told 250. `who` is the admission's word. */
   | {
       readonly type: 'accepted';
       readonly id: EntryId;
       readonly session: string;
+      readonly peer: string;
       readonly who: string;
       readonly from: ReversePath;
       readonly recipients: number;
@@ -24,6 +25,7 @@ export type IntakeEvent =
       readonly type: 'passed';
       readonly id: EntryId;
       readonly session: string;
+      readonly peer: string;
       readonly who: string;
       readonly from: ReversePath;
       readonly to: readonly ForwardPath[];
@@ -32,7 +34,13 @@ export type IntakeEvent =
       readonly reply: Reply;
     }
   /** A command or a message was refused with this reply. */
-  | { readonly type: 'rejected'; readonly session: string; readonly code: number; readonly text: string };
+  | {
+      readonly type: 'rejected';
+      readonly session: string;
+      readonly peer: string;
+      readonly code: number;
+      readonly text: string;
+    };
 
 /** What the queue runner tells. */
 export type RunnerEvent =

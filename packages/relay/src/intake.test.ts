@@ -114,7 +114,9 @@ describe('who may come in', () => {
   test('a refused peer is closed before the banner', async () => {
     const { port, events } = await listen({ admission: { type: 'refused', reason: 'uid 33' } });
     expect(await hand(port).rest()).toBe('');
-    expect(events).toEqual([{ type: 'connection-refused', reason: 'uid 33' }]);
+    expect(events).toEqual([
+      { type: 'connection-refused', peer: expect.stringMatching(/^127\.0\.0\.1:\d+$/), reason: 'uid 33' },
+    ]);
   });
 
   test('nothing is said before the judge has spoken', async () => {

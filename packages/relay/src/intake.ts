@@ -89,6 +89,7 @@ export function createIntake(o: IntakeOptions): Intake {
       if (admission === undefined) return void socket.destroy();
       guests.set(session.session, {
         session,
+        peer: peerOf(socket),
         admission,
         transaction: undefined,
         message: undefined,
@@ -111,7 +112,8 @@ export function createIntake(o: IntakeOptions): Intake {
   function enter(socket: Socket, admission: Admission): void {
     if (socket.destroyed) return;
     if (admission.type === 'refused' || closing) {
-      if (admission.type === 'refused') onEvent({ type: 'connection-refused', reason: admission.reason });
+      if (admission.type === 'refused')
+        onEvent({ type: 'connection-refused', peer: peerOf(socket), reason: admission.reason });
       socket.destroy();
       return;
     }
@@ -171,6 +173,10 @@ export function createIntake(o: IntakeOptions): Intake {
   };
 }
 
+function peerOf({ remoteAddress, remotePort }: Socket): string {
+  return remoteAddress === undefined ? 'unix' : `${remoteAddress}:${remotePort}`;
+}
+
 function serverOptions(o: IntakeOptions): SMTPServerOptions {
   return {
     name: o.hostname,
@@ -204,7 +210,13 @@ function makeHandlers(
   onSettled: () => void,
 ): Handlers {
   const refuse = (session: SMTPServerSession, refusal: Refusal, callback: (error: Error) => void): void => {
-    o.onEvent({ type: 'rejected', session: session.id, code: refusal.code, text: refusal.text });
+    o.onEvent({
+      type: 'rejected',
+      session: session.id,
+      peer: guests.get(session)?.peer ?? '',
+      code: refusal.code,
+      text: refusal.text,
+    });
     callback(replyError(refusal));
   };
   const answer = ({ session }: Guest, reply: Reply, callback: (error: Error | null) => void): void => {
@@ -216,7 +228,7 @@ function makeHandlers(
     onAuth(auth, session, callback) {
       const admission = guests.get(session)?.admission;
       if (admission?.type === 'open' || admission?.verify(auth.password ?? '')) return callback(null, { user: true });
-      o.onEvent({ type: 'auth-failed', session: session.id });
+      o.onEvent({ type: 'auth-failed', session: session.id, peer: guests.get(session)?.peer ?? '' });
       callback(replyError({ code: 535, text: '5.7.8 This is not the local password (see: postern password)' }));
     },
     onMailFrom(address, session, callback) {

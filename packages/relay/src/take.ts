@@ -32,6 +32,8 @@ export interface Transaction {
 /** What the intake knows of a session. */
 export interface Guest {
   readonly session: Session;
+  /** For events: address and port, or `unix`. */
+  readonly peer: string;
   readonly admission: Exclude<Admission, { type: 'refused' }>;
   transaction: Transaction | undefined;
   /** Set while a message is on its way; aborting gives it up. */
@@ -64,7 +66,13 @@ interface Incoming {
   /** Checked, and with its trace line. */
   readonly message: AsyncIterable<Uint8Array>;
   /** For events. */
-  readonly about: { readonly id: EntryId; readonly session: string; readonly who: string; readonly from: ReversePath };
+  readonly about: {
+    readonly id: EntryId;
+    readonly session: string;
+    readonly peer: string;
+    readonly who: string;
+    readonly from: ReversePath;
+  };
 }
 
 function incoming(o: TakeOptions, guest: Guest, stream: SMTPServerDataStream): Incoming | undefined {
@@ -80,7 +88,7 @@ function incoming(o: TakeOptions, guest: Guest, stream: SMTPServerDataStream): I
   });
   const who = admission.type === 'open' ? admission.who : 'password';
   return {
-    ...{ id, transaction, about: { id, session: session.id, who, from: transaction.from } },
+    ...{ id, transaction, about: { id, session: session.id, peer: guest.peer, who, from: transaction.from } },
     message: withTrace(checked, { hostname: o.hostname, id, protocol, at: o.env.wallNow() }),
   };
 }

@@ -1,5 +1,6 @@
 export { type Disk, nodeDisk } from './durable.ts';
 export type { OnSpoolEvent, SpoolEvent } from './event.ts';
+export { readJournal } from './look.ts';
 export { type MaildirWriter, maildirWriter } from './maildir.ts';
 export { openSpool, type SpoolOptions, spoolWriter } from './spool.ts';
 export { KEEP_FREE_BYTES } from './store.ts';

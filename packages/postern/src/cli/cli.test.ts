@@ -137,7 +137,18 @@ describe('the queue with no daemon', () => {
       recipients: [{ address: 'ann@example.org', route: '*', host: 'gate', outcome: null, reply: null }],
     });
     expect((await postern('queue', '--config', config)).out).toContain('to <ann@example.org>');
-    expect(JSON.parse((await postern('queue', 'show', id, '--json', '--config', config)).out)).toEqual(row);
+    const shown = JSON.parse((await postern('queue', 'show', id, '--json', '--config', config)).out);
+    expect(shown).toEqual({ ...row, header: expect.stringContaining('Subject: '), journal: [] });
+  });
+
+  test('shows the header, made safe, and what happened to an entry', async () => {
+    const id = await spoolMessage();
+    await postern('queue', 'hold', id, '--config', config);
+    await postern('queue', 'release', id, '--config', config);
+    const { out } = await postern('queue', 'show', id, '--config', config);
+    expect(out).toMatch(/^ {4}\S+Z {2}held: .*\n {4}\S+Z {2}released\n/m);
+    expect(out).toMatch(/^Subject: /m);
+    expect(out).not.toContain('\u001b');
   });
 
   test('holds, releases and removes', async () => {

@@ -1,4 +1,5 @@
 import { Command, CommanderError, Option } from 'commander';
+import type { LogFormat } from '../daemon/log.ts';
 import { PosternError } from '../errors.ts';
 import type { Surroundings } from '../paths.ts';
 import type { QueueVerb } from '../queue/change.ts';
@@ -90,7 +91,14 @@ function addDaemonCommands(program: Command, run: Run): void {
     .argument('[host...]', 'hosts as given to ssh')
     .option('--imap <address>', 'where mail readers connect, instead of 127.0.0.1:1143')
     .option('--smtp <address>', 'where mail is taken, instead of 127.0.0.1:1025')
-    .action((hosts: string[], flags: { imap?: string; smtp?: string }) =>
+    .addOption(
+      new Option('--log-format <format>', 'how the log looks; journal under systemd').choices([
+        'text',
+        'json',
+        'journal',
+      ]),
+    )
+    .action((hosts: string[], flags: { imap?: string; smtp?: string; logFormat?: LogFormat }) =>
       run(async (context) => (await import('./up.ts')).up(context, { hosts, ...flags })),
     );
   program

@@ -1,8 +1,10 @@
-import { printable, systemEnv } from '@postern/core';
+import { printable, type Spool, systemEnv } from '@postern/core';
 import type { Config } from '../config/load.ts';
 import { routesOf } from '../config/plan.ts';
 import { PosternError } from '../errors.ts';
+import { spoolDirectory } from '../paths.ts';
 import { changeEntry, noEntry, type QueueVerb } from '../queue/change.ts';
+import { detailsOf, formatDetails, type QueueDetails } from '../queue/details.ts';
 import { withSpool } from '../queue/offline.ts';
 import { routeFinder, toRoutes } from '../queue/route-of.ts';
 import { formatQueue, type QueueRow, toRow } from '../queue/row.ts';
@@ -18,12 +20,13 @@ export async function queueList(context: Context): Promise<void> {
 export function queueRows(config: Config): Promise<QueueRow[]> {
   return daemonOr(
     async () => (await askDaemon(config, 'queue.list')) as QueueRow[],
-    () =>
-      withSpool(config, [], (spool) => {
-        const o = { routeOf: routeFinder(toRoutes(routesOf(config))), now: systemEnv.wallNow() };
-        return [...spool.entries()].map((state) => toRow(state, o));
-      }),
+    () => withSpool(config, [], (spool) => offlineRows(config, spool)),
   );
+}
+
+function offlineRows(config: Config, spool: Spool): QueueRow[] {
+  const o = { routeOf: routeFinder(toRoutes(routesOf(config))), now: systemEnv.wallNow() };
+  return [...spool.entries()].map((state) => toRow(state, o));
 }
 
 async function daemonOr<T>(daemon: () => Promise<T>, alone: () => Promise<T>): Promise<T> {
@@ -35,12 +38,21 @@ async function daemonOr<T>(daemon: () => Promise<T>, alone: () => Promise<T>): P
   }
 }
 
-/** `postern queue show ID`. */
+/** `postern queue show ID`: the entry, its journal and its header. */
 export async function queueShow(context: Context, id: string): Promise<void> {
-  const rows = await queueRows(configOf(context));
-  const row = rows.find((candidate) => candidate.id === id);
-  if (row === undefined) throw noEntry(id);
-  show(context, row, () => formatQueue([row]));
+  const config = configOf(context);
+  const details = await daemonOr(
+    async () => (await askDaemon(config, 'queue.show', { id })) as QueueDetails,
+    async () => {
+      const found = await withSpool(config, undefined, (spool) => {
+        const row = offlineRows(config, spool).find((candidate) => candidate.id === id);
+        return row === undefined ? undefined : detailsOf(row, { spool, dir: spoolDirectory(config.stateDir) });
+      });
+      if (found === undefined) throw noEntry(id);
+      return found;
+    },
+  );
+  show(context, details, () => formatDetails(details));
 }
 
 /** `postern queue flush [ID|HOST]`: due now, back-off reset, dialled now. */

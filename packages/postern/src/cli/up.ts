@@ -3,7 +3,7 @@ import type { Config } from '../config/load.ts';
 import { type Plan, planUp } from '../config/plan.ts';
 import { LISTEN_ACCEPTED, type ListenAddress, parseListen } from '../config/units.ts';
 import { type Daemon, startDaemon } from '../daemon/daemon.ts';
-import { createLogger, type Logger } from '../daemon/log.ts';
+import { createLogger, type LogFormat, type Logger, leadsToJournal } from '../daemon/log.ts';
 import { notifyServiceManager } from '../daemon/notify.ts';
 import { PosternError } from '../errors.ts';
 import { type Context, configOf } from './context.ts';
@@ -11,7 +11,12 @@ import { type Context, configOf } from './context.ts';
 /** `postern up [HOST…]`: serves until SIGTERM or SIGINT, then drains; a second signal hurries. */
 export async function up(
   context: Context,
-  o: { hosts: readonly string[]; imap?: string | undefined; smtp?: string | undefined },
+  o: {
+    hosts: readonly string[];
+    imap?: string | undefined;
+    smtp?: string | undefined;
+    logFormat?: LogFormat | undefined;
+  },
 ): Promise<number> {
   const { surroundings, output, options } = context;
   const { env } = surroundings;
@@ -23,7 +28,7 @@ export async function up(
   };
   const { config, plan } = read();
   const log = createLogger({
-    json: options.json,
+    format: o.logFormat ?? (options.json ? 'json' : leadsToJournal(env.JOURNAL_STREAM, 2) ? 'journal' : 'text'),
     tty: output.errTty,
     debug: Boolean(env.POSTERN_DEBUG),
     write: output.err,

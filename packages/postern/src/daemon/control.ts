@@ -1,6 +1,8 @@
 import type { LinkState } from '@postern/core';
 import type { ControlHandlers } from '../control/server.ts';
+import { spoolDirectory } from '../paths.ts';
 import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
+import { detailsOf, type QueueDetails } from '../queue/details.ts';
 import { routeFinder } from '../queue/route-of.ts';
 import { type QueueRow, toRow } from '../queue/row.ts';
 import type { DaemonParts } from './daemon.ts';
@@ -54,6 +56,7 @@ export function controlHandlers(parts: DaemonParts): ControlHandlers {
   return {
     status: () => status(parts),
     'queue.list': () => rows(parts),
+    'queue.show': ({ id }) => details(parts, String(id)),
     'queue.flush': ({ what }) => flush(parts, typeof what === 'string' ? what : undefined),
     'queue.hold': change('hold'),
     'queue.release': change('release'),
@@ -70,6 +73,13 @@ function rows(parts: DaemonParts): QueueRow[] {
     const active = taken && recipients.some(({ host }) => parts.hosts.get(host ?? '')?.link.state.type === 'up');
     return toRow(state, { routeOf, now, active, next, reason });
   });
+}
+
+function details(parts: DaemonParts, id: string): Promise<QueueDetails> {
+  const entry = findEntry(parts.spool, id);
+  const row = rows(parts).find((candidate) => candidate.id === entry.id);
+  if (row === undefined) throw noEntry(id);
+  return detailsOf(row, { spool: parts.spool, dir: spoolDirectory(parts.config.stateDir) });
 }
 
 /** Makes due, and wakes the links concerned: all, one entry, or what goes through one host. */

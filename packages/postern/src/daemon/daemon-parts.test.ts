@@ -1,12 +1,22 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { bindListener } from './listen.ts';
-import { createLogger } from './log.ts';
+import { createLogger, type LogFormat, leadsToJournal } from './log.ts';
 import { notifyServiceManager } from './notify.ts';
 
 let dir = '';
@@ -81,22 +91,35 @@ describe('the service manager', () => {
 });
 
 describe('the log', () => {
-  const lines = (json: boolean): string => {
+  const lines = (format: LogFormat): string => {
     let text = '';
     const write = (chunk: string): void => {
       text += chunk;
     };
-    const log = createLogger({ json, tty: false, debug: false, write });
+    const log = createLogger({ format, tty: false, debug: false, write });
     log.info({ host: 'gate', password: 'hunter2', auth: { pass: 'hunter2' } }, 'gate: link up');
     log.debug('unseen');
     return text;
   };
   test('is one plain line, without secrets', () => {
-    expect(lines(false)).toMatch(/^\[?[\d-]+ [\d:.]+\]? INFO: gate: link up\n$/);
+    expect(lines('text')).toMatch(/^\[?[\d-]+ [\d:.]+\]? INFO: gate: link up\n$/);
+  });
+  test('has a priority and no time for the journal', () => expect(lines('journal')).toBe('<6>gate: link up\n'));
+  test('knows the journal by device and inode', () => {
+    const file = join(dir, 'journal');
+    writeFileSync(file, '');
+    const fd = openSync(file, 'r');
+    const { dev, ino } = fstatSync(fd);
+    expect(leadsToJournal(`${dev}:${ino}`, fd)).toBe(true);
+    expect(leadsToJournal(`${dev}:${ino + 1}`, fd)).toBe(false);
+    expect(leadsToJournal(undefined, fd)).toBe(false);
+    closeSync(fd);
   });
   test('is JSON when asked, without secrets', () => {
-    const record = JSON.parse(lines(true)) as Record<string, unknown>;
+    const record = JSON.parse(lines('json')) as Record<string, unknown>;
     expect(record).toMatchObject({
+      level: 'info',
+      time: expect.any(String),
       host: 'gate',
       msg: 'gate: link up',
       password: '[secret]',

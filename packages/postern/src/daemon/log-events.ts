@@ -126,32 +126,35 @@ export function logSpoolEvent(log: Logger, event: SpoolEvent): void {
 export function logRelayEvent(log: Logger, event: RelayEvent): void {
   switch (event.type) {
     case 'connection-refused':
-      return void log.warn({ service: 'smtp' }, `smtp: connection refused: ${printable(event.reason)}`);
+      return void log.warn(
+        { service: 'smtp', peer: event.peer },
+        `smtp: ${event.peer} refused: ${printable(event.reason)}`,
+      );
     case 'auth-failed':
       return void log.warn(
-        { service: 'smtp', session: event.session },
-        `smtp: session ${event.session}: wrong local password`,
+        { service: 'smtp', session: event.session, peer: event.peer },
+        `smtp: session ${event.session}: ${event.peer}: wrong local password`,
       );
     case 'accepted': {
-      const { id, session, who, from, recipients, size } = event;
-      const about = { service: 'smtp', id, session, who, from, recipients, size };
+      const { id, session, peer, who, from, recipients, size } = event;
+      const about = { service: 'smtp', id, session, peer, who, from, recipients, size };
       return void log.info(
         about,
-        `${id}: from=<${printable(from)}>, size=${size}, nrcpt=${recipients}, session=${session} (${who})`,
+        `${id}: from=<${printable(from)}>, size=${size}, nrcpt=${recipients}, client=${peer} (${who}), session=${session}`,
       );
     }
     case 'passed': {
-      const { id, session, who, from, to, host, size, reply } = event;
+      const { id, session, peer, who, from, to, host, size, reply } = event;
       const status = replyClass(reply) === 2 ? 'sent' : 'refused';
-      const about = { service: 'smtp', id, session, who, from, to, host, size, status };
+      const about = { service: 'smtp', id, session, peer, who, from, to, host, size, status };
       const names = printable(to.map((each) => `<${each}>`).join(','));
-      const line = `${id}: from=<${printable(from)}>, to=${names}, size=${size}, relay=${host}, session=${session} (${who}), status=${status} (straight through: ${printable(replyText(reply))})`;
+      const line = `${id}: from=<${printable(from)}>, to=${names}, size=${size}, relay=${host}, client=${peer} (${who}), session=${session}, status=${status} (straight through: ${printable(replyText(reply))})`;
       return void log[status === 'sent' ? 'info' : 'warn'](about, line);
     }
     case 'rejected':
       return void log.info(
-        { service: 'smtp', session: event.session, code: event.code },
-        `smtp: session ${event.session}: ${event.code} ${printable(event.text)}`,
+        { service: 'smtp', session: event.session, peer: event.peer, code: event.code },
+        `smtp: session ${event.session}: ${event.peer}: ${event.code} ${printable(event.text)}`,
       );
     case 'outcome': {
       const { id, to, relay, delayMs, dsn, status, text } = event;

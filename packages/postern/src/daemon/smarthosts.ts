@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
-import { type Env, printable } from '@postern/core';
+import type { Env } from '@postern/core';
 import { type HostCourier, type RelayEvent, type Route, routeKey } from '@postern/relay';
 import { type CourierEvent, createSmarthostCourier, parseSmarthost } from '@postern/smtp';
 import type { RouteValues } from '../config/schema.ts';
@@ -77,8 +77,7 @@ export async function readSmarthostPassword(values: RouteValues | undefined): Pr
   const text = file !== undefined ? readPasswordFile(file) : command !== undefined ? await runCommand(command) : '';
   const [line = ''] = text.split(/\r?\n/);
   if (line !== '') return line;
-  const source = file ?? command ?? 'neither password_file nor password_command';
-  throw new PosternError('io', `there is no password in ${printable(source)}`);
+  throw new PosternError('io', `there is no password in ${file ?? 'what password_command prints'}`);
 }
 
 function readPasswordFile(file: string): string {
@@ -100,7 +99,7 @@ function runCommand(command: string): Promise<string> {
       if (error === null) return resolve(stdout);
       // Not the error itself: its message holds what the command wrote to stderr, and nobody knows what that is.
       const how = error.killed === true ? 'took too long' : `failed with status ${error.code ?? 'unknown'}`;
-      reject(new PosternError('io', `password_command ${how}: ${printable(command, 120)}`));
+      reject(new PosternError('io', `password_command ${how}`));
     });
     child.stdin?.end();
   });
