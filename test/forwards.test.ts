@@ -82,7 +82,35 @@ test('a reverse forward lets the far side deliver to these domains only', async 
   }
 });
 
+test('status tells of both, and of a far port that is refused', async () => {
+  const status = JSON.parse((await postern(place, ['status', '--json'])).stdout);
+  expect(status.forwards[0]).toMatchObject({ listen: `127.0.0.1:${ports.tcp}`, host: 'gate', sessions: 0 });
+  expect(status.reverses).toMatchObject([{ host: 'gate', listen: `127.0.0.1:${ports.far}`, state: 'listening' }]);
+  const { port } = echo.address() as { port: number };
+  const taken = `[[reverse]]\nhost = "gate"\nlisten = "127.0.0.1:${port}"\nto = "127.0.0.1:${gate.smtp?.port}"\n`;
+  const other = await makePlace(gate, `${PLAIN}${taken}`, 'taken');
+  await using second = await up(other);
+  await second.logged(/reverse: /);
+  const shown = await postern(other, ['status']);
+  expect(shown.stdout).toMatch(/^reverse gate .* refused: .*\n {4}fix: .*port taken/m);
+});
+
 test('an end gives the far port back', async () => {
   expect(await daemon.stop()).toBe(0);
   await expect(exchange(ports.far, 'x')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+});
+
+test("a reverse forward onto one of Postern's own listeners is refused, the default ones too", async () => {
+  const reverse = (to: string): string => `[[reverse]]\nhost = "gate"\nlisten = "2525"\nto = "${to}"\n`;
+  const tries: [to: string, args: string[]][] = [
+    [`localhost:${ports.tcp}`, []],
+    [`127.0.0.1:${ports.command}`, ['--imap', `127.0.0.1:${ports.command}`]],
+  ];
+  for (const [to, args] of tries) {
+    const forward = `[[forward]]\nlisten = "127.0.0.1:${ports.tcp}"\nhost = "gate"\nto = "cat"\n`;
+    const own = await makePlace(gate, `${args.length === 0 ? forward : ''}${PLAIN}${reverse(to)}`, 'own');
+    const ran = await postern(own, ['up', 'gate', ...args]);
+    expect(ran, ran.stderr).toMatchObject({ code: 78, stdout: '' });
+    expect(ran.stderr).toContain(`${to}" is one of Postern's own listeners`);
+  }
 });

@@ -26,7 +26,18 @@ export async function status(context: Context, o: { watch: boolean }): Promise<v
   }
 }
 
-function formatStatus({ pid, startedAt, imap, smtp, tls, hosts, smarthosts, queue }: DaemonStatus): string[] {
+function formatStatus({
+  pid,
+  startedAt,
+  imap,
+  smtp,
+  tls,
+  hosts,
+  smarthosts,
+  forwards,
+  reverses,
+  queue,
+}: DaemonStatus): string[] {
   const waiting = Object.values(queue).reduce((sum, count) => sum + count, 0);
   const states = Object.entries(queue).flatMap(([state, count]) => (count === 0 ? [] : [`${count} ${state}`]));
   return [
@@ -48,6 +59,13 @@ function formatStatus({ pid, startedAt, imap, smtp, tls, hosts, smarthosts, queu
     ...smarthosts.map(({ smarthost, state, error }) =>
       printable(`smarthost ${smarthost}  ${state}${error === undefined ? '' : `: ${error}`}`),
     ),
+    ...forwards.map(({ listen, host, to, sessions }) =>
+      printable(`forward ${listen} to ${to} via ${host}  (${sessions} sessions)`),
+    ),
+    ...reverses.flatMap(({ host, listen, to, state, error, fix }) => [
+      printable(`reverse ${host} ${listen} to ${to}  ${state}${error === undefined ? '' : `: ${error}`}`),
+      ...(fix === undefined ? [] : [printable(`    fix: ${fix}`)]),
+    ]),
     ...hosts.flatMap(({ host, error, fix, retryAt }) => {
       if (error === undefined) return [];
       const again = retryAt === undefined ? 'no redial until something changes' : `redial ${retryAt}`;

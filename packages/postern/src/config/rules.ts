@@ -115,7 +115,7 @@ function checkForwards(values: FileValues): ConfigFault[] {
 }
 
 /** True when connecting to `to` reaches a listener at `address`. */
-function leadsTo(to: string, address: ListenAddress): boolean {
+export function leadsTo(to: string, address: ListenAddress): boolean {
   if (address.type === 'unix') return to === `unix:${address.path}`;
   const [, host, port] = /^\[?([^\]]*?)\]?:(\d+)$/.exec(to) ?? [];
   if (Number(port) !== address.port) return false;

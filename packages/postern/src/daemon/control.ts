@@ -6,6 +6,7 @@ import { detailsOf, type QueueDetails } from '../queue/details.ts';
 import { routeFinder } from '../queue/route-of.ts';
 import { type QueueRow, toRow } from '../queue/row.ts';
 import type { DaemonParts } from './daemon.ts';
+import type { ForwardStatus, ReverseStatus } from './forwards.ts';
 import type { SmarthostStatus } from './smarthosts.ts';
 
 /** A host as `postern status --json` shows it. */
@@ -43,6 +44,8 @@ export interface DaemonStatus {
   readonly tls: readonly TlsStatus[];
   readonly hosts: readonly HostStatus[];
   readonly smarthosts: readonly SmarthostStatus[];
+  readonly forwards: readonly ForwardStatus[];
+  readonly reverses: readonly ReverseStatus[];
   /** Entries by state. */
   readonly queue: Readonly<Record<QueueRow['state'], number>>;
 }
@@ -125,6 +128,7 @@ function status(parts: DaemonParts): DaemonStatus {
       };
     }),
     smarthosts: parts.smarthosts.all,
+    ...parts.forwards.status,
     queue,
   };
 }

@@ -21,7 +21,7 @@ import { activatedSockets, imapSocketName, SMTP_SOCKET_NAME } from '../service/a
 import { openTlsIdentities, type TlsEvent, type TlsIdentities } from '../tls/identity.ts';
 import { controlHandlers } from './control.ts';
 import { directFrom } from './direct.ts';
-import { bindForwards, type Forwards, startForwards } from './forwards.ts';
+import { bindForwards, type Forwards, refuseOwnListeners, startForwards } from './forwards.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
@@ -147,6 +147,8 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     uid: surroundings.uid,
     bound: (listener) => undo.push(() => listener.server.close()),
   });
+  const own = [...bound.imap, ...boundForwards].map(({ listener }) => listener.bound);
+  refuseOwnListeners(config, [...own, ...bound.smtp.map((listener) => listener.bound)]);
   if (config.allow.some((rule) => rule.type === 'password')) ensurePassword(config.stateDir);
 
   // Nothing fails from here on but the control socket: its parts must exist before it is asked.

@@ -1,6 +1,9 @@
 import { type Admit, type Env, parseTarget, printable } from '@postern/core';
 import { type ForwardEvent, type LocalPlace, type RemoteBind, startForward, startReverse } from '@postern/ssh';
 import type { Config } from '../config/load.ts';
+import { leadsTo } from '../config/rules.ts';
+import type { ListenAddress } from '../config/units.ts';
+import { PosternError } from '../errors.ts';
 import { requestQueueRun } from './etrn.ts';
 import type { Host } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
@@ -13,8 +16,29 @@ export interface BoundForward {
   readonly values: Config['forwards'][number];
 }
 
+/** A `[[forward]]` as `postern status --json` shows it. */
+export interface ForwardStatus {
+  readonly listen: string;
+  readonly host: string;
+  readonly to: string;
+  readonly sessions: number;
+}
+
+/** A `[[reverse]]` as `postern status --json` shows it. */
+export interface ReverseStatus {
+  readonly host: string;
+  /** As configured, or with the true port while the far side listens. */
+  readonly listen: string;
+  readonly to: string;
+  readonly state: 'waiting' | 'listening' | 'refused';
+  /** One sentence; while refused. */
+  readonly error?: string;
+  readonly fix?: string;
+}
+
 /** Forwards and reverse forwards at work. */
 export interface Forwards {
+  readonly status: { readonly forwards: readonly ForwardStatus[]; readonly reverses: readonly ReverseStatus[] };
   /** Takes no more connections and ends those there are. */
   close(): Promise<void>;
 }
@@ -44,10 +68,25 @@ export interface ForwardsOptions {
   readonly admitFor: (listener: BoundListener) => Admit;
 }
 
+/**
+ * Throws {@link PosternError} `config` when a `[[reverse]]` leads to one of the daemon's own listeners, wherever those really are: the far side would come
+ * in through it.
+ */
+export function refuseOwnListeners(config: Config, own: readonly ListenAddress[]): void {
+  const faulty = config.reverses.find(({ to }) => own.some((address) => leadsTo(to, address)));
+  if (faulty === undefined) return;
+  const problem = `[[reverse]] to = ${JSON.stringify(faulty.to)} is one of Postern's own listeners, which would let the far side in`;
+  throw new PosternError('config', `${config.file ?? 'the configuration'}: ${problem}`, {
+    fix: 'give another address',
+  });
+}
+
 /** Starts every `[[forward]]` and `[[reverse]]` over the hosts' links. */
 export function startForwards(o: ForwardsOptions): Forwards {
   const onEvent = (event: ForwardEvent): void => logForwardEvent(o.log, event);
   const running: { close(): Promise<void> }[] = [];
+  const forwards: (() => ForwardStatus)[] = [];
+  const reverses: (() => ReverseStatus)[] = [];
   const ending = new AbortController();
   for (const { listener, values } of o.bound) {
     const link = o.hosts.get(values.host)?.link;
@@ -56,32 +95,53 @@ export function startForwards(o: ForwardsOptions): Forwards {
     if (exposed)
       o.log.warn({ listen: listener.address }, `whoever reaches ${listener.address} gets through to ${values.to}`);
     const judge = exposed ? {} : { admit: o.admitFor(listener) };
-    running.push(
-      startForward({ server: listener.server, link, to: parseTarget(values.to), env: o.env, onEvent, ...judge }),
-    );
+    const to = parseTarget(values.to);
+    const forward = startForward({ server: listener.server, link, to, env: o.env, onEvent, ...judge });
+    running.push(forward);
+    forwards.push(() => {
+      const { host, to: shown } = values;
+      return { listen: listener.address, host, to: shown, sessions: forward.sessions };
+    });
     listener.release();
   }
   for (const { host, listen, to, domains } of o.config.reverses) {
     const far = o.hosts.get(host);
     if (far === undefined) continue;
+    let state: Pick<ReverseStatus, 'state' | 'error' | 'fix'> & { listen?: string } = { state: 'waiting' };
+    reverses.push(() => ({ host, listen, to, ...state }));
     const options = { link: far.link, listen: remoteBind(listen), to: localPlace(to), env: o.env };
-    if (domains === undefined) {
-      running.push(startReverse({ ...options, onEvent }));
-      continue;
-    }
-    const onSmtpEvent = (event: ForwardEvent): void => {
-      onEvent(event);
-      // The way home is open: what waited for it over there need not wait for the next queue run.
-      if (event.type === 'reverse-listening') void askForMail(far, domains, o, ending.signal);
-    };
-    running.push(startReverse({ ...options, domains, onEvent: onSmtpEvent }));
+    const reverse = startReverse({
+      ...options,
+      ...(domains === undefined ? {} : { domains }),
+      onEvent(event) {
+        onEvent(event);
+        state = reverseState(event) ?? state;
+        // The way home is open: what waited for it over there need not wait for the next queue run.
+        if (event.type === 'reverse-listening' && domains !== undefined)
+          void askForMail(far, domains, o, ending.signal);
+      },
+    });
+    running.push(reverse);
   }
   return {
+    get status() {
+      return { forwards: forwards.map((read) => read()), reverses: reverses.map((read) => read()) };
+    },
     async close() {
       ending.abort(new Error('the daemon ends'));
       await Promise.all(running.map((one) => one.close()));
     },
   };
+}
+
+function reverseState(
+  event: ForwardEvent,
+): (Pick<ReverseStatus, 'state' | 'error' | 'fix'> & { listen?: string }) | undefined {
+  if (event.type === 'reverse-listening') return { state: 'listening', listen: event.listen };
+  if (event.type === 'reverse-lost') return { state: 'waiting' };
+  if (event.type !== 'reverse-refused') return undefined;
+  const { error, fix } = event;
+  return { state: 'refused', error: error.message, ...(fix === undefined ? {} : { fix }) };
 }
 
 /** Never rejects: a far MTA that will not is only told of. */

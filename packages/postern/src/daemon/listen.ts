@@ -11,6 +11,8 @@ export interface BoundListener {
   readonly type: ListenAddress['type'];
   /** Where it really listens: the port is the true one where 0 was asked for. */
   readonly address: string;
+  /** The same as a value. */
+  readonly bound: ListenAddress;
   /** Hands on those who connected meanwhile; call it once the server's owner listens to `connection`. */
   release(): void;
 }
@@ -42,10 +44,12 @@ export async function bindListener(
   } else {
     await listenTcp(server, address);
   }
+  const bound = trueAddress(server, address);
   return {
     server,
     type: address.type,
-    address: trueAddress(server, address),
+    address: formatListen(bound),
+    bound,
     release() {
       server.off('connection', hold);
       for (const socket of held.splice(0)) server.emit('connection', socket);
@@ -87,8 +91,8 @@ function notBound(address: ListenAddress, cause: Error): PosternError {
   return new PosternError('unavailable', `nothing can listen on ${where}: ${why}`, { cause });
 }
 
-function trueAddress(server: Server, address: ListenAddress): string {
+function trueAddress(server: Server, address: ListenAddress): ListenAddress {
   const bound = server.address();
-  if (address.type === 'unix' || bound === null || typeof bound === 'string') return formatListen(address);
-  return formatListen({ type: 'tcp', host: bound.address, port: bound.port });
+  if (address.type === 'unix' || bound === null || typeof bound === 'string') return address;
+  return { type: 'tcp', host: bound.address, port: bound.port };
 }

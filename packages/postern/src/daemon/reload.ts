@@ -37,6 +37,8 @@ export function reload(parts: DaemonParts, next: { config: Config; plan: Plan })
     ['[host]', [...config.hosts], [...next.config.hosts]],
     ['[[imap]]', plan.imap, next.plan.imap],
     ['[smtp]', plan.smtp, next.plan.smtp],
+    ['[[forward]]', config.forwards, next.config.forwards],
+    ['[[reverse]]', config.reverses, next.config.reverses],
     ['the hosts of [[route]]', plan.hosts, next.plan.hosts],
   ];
   return pairs.filter(([, before, after]) => !isDeepStrictEqual(before, after)).map(([table]) => table);
