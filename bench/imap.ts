@@ -146,9 +146,9 @@ async function connects(ways: Ways, dovecot: LoginServer, line: Line): Promise<v
     },
   });
   const { prepare: _, ...bare } = ways.postern;
-  /** A second client on the heels of the first, which has taken the spare. */
+  /** On the heels of another, which has taken a spare; after some such openings two are kept. */
   const second: Contender = {
-    who: 'postern, no spare left',
+    who: 'postern, second client',
     async run() {
       await ways.postern.prepare?.();
       const first = await select(ways.postern, dovecot);
