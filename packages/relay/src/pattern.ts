@@ -27,12 +27,13 @@ function toUnicode(domain: string): string {
 /**
  * Compiles a pattern: `*`, `example.org`, `*.example.org` (what is below it, not itself), `user@example.org`, `*@example.org`, `user@*`, `<>` (the null
  * reverse-path) or `/regex/` in RE2's syntax, which matches in linear time: against the domain, or against the whole address when it holds an `@`. Case
- * never counts; a domain may be written in its own script or as A-labels. Throws `RelayError` `pattern`.
+ * never counts; what begins with `^` is a regex without its slashes, as in Exim's lists; a domain may be written in its own script or as A-labels. Throws `RelayError` `pattern`.
  */
 export function compilePattern(pattern: string): Matcher {
   if (pattern === '*') return () => true;
   if (pattern === '<>') return (subject) => subject.path === '';
   if (pattern.startsWith('/')) return compileRegex(pattern);
+  if (pattern.startsWith('^')) return compileRegex(`/${pattern}/`);
   const at = pattern.lastIndexOf('@');
   const domain = compileDomain(pattern.slice(at + 1), pattern);
   if (at === -1) return domain;

@@ -20,6 +20,8 @@ test.each<[string, string, boolean]>([
   ['/^t-online\\.(de|at|com)$/', 'a@T-ONLINE.COM', true],
   ['/^t-online\\.(de|at|com)$/', 'a@t-online.ch', false],
   ['/^t-online\\.(de|at|com)$/', 'a@t-online.de.evil.example', false],
+  ['^t-online\\.(de|at|com)$', 'a@t-online.at', true],
+  ['^t-online\\.(de|at|com)$', 'a@t-online.ch', false],
   ['/dialin/i', 'a@t-dialin.net', true],
   ['/^boss@/', 'Boss@x.example', true],
   ['/^boss@/', 'a@boss.example', false],
