@@ -70,6 +70,32 @@ describe('the session', () => {
     expect(taken).toEqual([]);
   });
 
+  test('runs the queue at ETRN, outside a transaction and with a node only', async () => {
+    let runs = 0;
+    const { port } = await listen({ onQueueRun: () => void runs++ });
+    const client = await greet(port);
+    expect(client.ehlo).toMatch(/^250 ETRN$/m);
+    const replies = await client.say(
+      ...['ETRN', 'ETRN home.example', 'etrn @home.example', 'ETRN #deferred', 'ETRN a b', 'MAIL FROM:<>'],
+      'ETRN home.example',
+    );
+    expect(codes(replies)).toEqual([
+      ...['501 5.5.4', '250 2.0.0', '250 2.0.0', '250 2.0.0', '501 5.5.4', '250 2.1.0', '503 5.5.1'],
+    ]);
+    expect(runs).toBe(3);
+  });
+
+  test('does not run the queue for who has not given the password, or without a queue', async () => {
+    let runs = 0;
+    const admission = { type: 'password', verify: () => true } as const;
+    const { port } = await listen({ admission, onQueueRun: () => void runs++ });
+    expect(codes(await (await greet(port)).say('ETRN x.example'))).toEqual(['530 5.7.0']);
+    expect(runs).toBe(0);
+    const without = await greet((await listen()).port);
+    expect(without.ehlo).not.toContain('ETRN');
+    expect(codes(await without.say('ETRN x.example'))).toEqual(['502 5.5.1']);
+  });
+
   const envelope = 'EHLO c\r\nMAIL FROM:<me@work.example>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n';
 
   test.each(['', 'QUIT\r\n'])('answers a client that has shut its side down behind its last dot (%j)', async (quit) => {

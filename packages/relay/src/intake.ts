@@ -52,6 +52,8 @@ export interface IntakeOptions {
   readonly sizeLimit?: number;
   /** What passes mail of routes with `queue: false` straight through; undefined, or no function, where nothing does. */
   readonly directFor?: (route: Route) => Direct | undefined;
+  /** Asked for by a client's ETRN (RFC 1985), which is offered with it. */
+  readonly onQueueRun?: () => void;
   /** Absent: in plain. With `starttls` nothing that matters is taken before it. */
   readonly tls?: IntakeTls;
   readonly env: Env;
@@ -87,6 +89,7 @@ export function createIntake(o: IntakeOptions): Intake {
     const onSession = (session: Session, socket: Socket): void => {
       const admission = admissions.get(socket);
       if (admission === undefined) return void socket.destroy();
+      session.onQueueRun = o.onQueueRun;
       guests.set(session.session, {
         session,
         peer: peerOf(socket),
@@ -186,6 +189,8 @@ function serverOptions(o: IntakeOptions): SMTPServerOptions {
     hideDSN: false,
     hideENHANCEDSTATUSCODES: false,
     hideSTARTTLS: o.tls?.mode !== 'starttls',
+    // RFC 8689 binds every hop; far sides are not asked for it.
+    hideREQUIRETLS: true,
     allowInsecureAuth: true,
     disableReverseLookup: true,
     maxRecipients: MAX_RECIPIENTS,

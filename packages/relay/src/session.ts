@@ -116,7 +116,7 @@ export interface IntakeTls {
 /** How long a TLS handshake may take, milliseconds. */
 const HANDSHAKE_MS = 30_000;
 /** What must not be said in plain where STARTTLS is configured (RFC 3207 §4). */
-const NEEDS_TLS = /^(?:MAIL|RCPT|DATA|AUTH)\b/i;
+const NEEDS_TLS = /^(?:MAIL|RCPT|DATA|AUTH|ETRN)\b/i;
 
 /** Implicit TLS (RFC 8314 §3.3). Undefined when the handshake fails; the socket is destroyed then. */
 export function secure(socket: Socket, { tls, env }: { tls: IntakeTls; env: Env }): Promise<TLSSocket | undefined> {
@@ -140,6 +140,9 @@ export class Session extends SMTPConnection {
   draining = false;
   /** Set by the server before `init`. */
   tls: IntakeTls | undefined;
+  /** Set by the server before `init`: what a client's ETRN asks for. Without, it is not offered. */
+  onQueueRun: (() => void) | undefined;
+  #helloed = false;
   /** The far side's reply, which goes to the client as it is in place of the next one (cut-through). */
   farReply: Reply | undefined;
 
@@ -197,7 +200,34 @@ export class Session extends SMTPConnection {
       );
       return;
     }
+    if (this.#helloed && Array.isArray(data)) {
+      this.#helloed = false;
+      super.send(code, [...data, 'ETRN'], false);
+      return;
+    }
     super.send(code, data, typeof data === 'string' && ENHANCED.test(data) ? false : context);
+  }
+
+  override handler_EHLO(command: Buffer, callback: () => void): void {
+    this.#helloed = this.onQueueRun !== undefined && !this.#needsTls;
+    super.handler_EHLO(command, callback);
+    this.#helloed = false;
+  }
+
+  /** RFC 1985 §5.3. Whatever node it names, all of the queue is run: what waits for others costs nothing to try. */
+  handler_ETRN(command: Buffer, callback: () => void): void {
+    const node = /^ETRN[ \t]+([@#]?[\w.-]+)[ \t]*$/i.exec(command.toString())?.[1];
+    const { onQueueRun } = this;
+    if (onQueueRun === undefined) this.send(502, '5.5.1 ETRN is not offered');
+    else if (!this.session.user && !this._server.options.authOptional) this.send(530, '5.7.0 Authentication required');
+    else if (!this.hostNameAppearsAs || this.session.envelope.mailFrom)
+      this.send(503, '5.5.1 ETRN goes between EHLO and MAIL');
+    else if (node === undefined) this.send(501, '5.5.4 Syntax: ETRN node');
+    else {
+      onQueueRun();
+      this.send(250, '2.0.0 Queuing started');
+    }
+    callback();
   }
 
   override _onCommand(command: Buffer, callback?: () => void): void {

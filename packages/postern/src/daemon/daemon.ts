@@ -192,6 +192,10 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
         directFor: directFrom(hosts, env),
         admit: admitFor(listener, live, o),
         hostname: localHostname(),
+        onQueueRun() {
+          for (const { link } of hosts.values()) link.wake('flush');
+          runner.flush();
+        },
         ...(plan.smtp === undefined ? {} : { sizeLimit: plan.smtp.maxSize }),
         ...(secure.smtp === undefined || listener.type === 'unix' ? {} : { tls: secure.smtp }),
         env,
