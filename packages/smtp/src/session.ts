@@ -238,12 +238,13 @@ class Session {
     else if (this.#closing !== undefined) this.#fail(this.#closing);
     else {
       const greeted = this.#machine.awaiting !== 'greeting';
-      const failed = exit?.type === 'signal' || (exit?.type === 'exit' && exit.code !== 0);
       const status =
         exit?.type === 'exit' ? `, exit status ${exit.code}` : exit?.type === 'signal' ? `, ${exit.name}` : '';
       const stderr = printable(withoutAnnouncement(this.#stderr()).trim(), 300);
       const message = greeted ? 'the far side closed the session' : 'the far side ended without a greeting';
-      const code = !greeted && failed ? 'command' : 'closed';
+      // Whatever its status: behind a receipt it is the wrapper's.
+      const isCommand = exit?.type === 'signal' || exit?.type === 'exit';
+      const code = !greeted && isCommand ? 'command' : 'closed';
       this.#fail(new DeliveryError(`${message}${status}${stderr === '' ? '' : `: ${stderr}`}`, { code }));
     }
   }
