@@ -1,4 +1,4 @@
-import { chmod, readFile, symlink, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
 import {
@@ -32,16 +32,21 @@ export interface LoginServer {
 /** Starts Dovecot as a daemon with no privilege (its own "rootless" mode), on 127.0.0.1, without TLS. */
 export async function startDovecot(
   gate: Gate,
-  o: Partial<ProgramOptions> & { settings?: readonly string[]; password?: string } = {},
+  o: Partial<ProgramOptions> & {
+    settings?: readonly string[];
+    password?: string;
+    /** Debian packages besides, `dovecot-sieve` say; then it comes from the cache. */
+    packages?: readonly string[];
+  } = {},
 ): Promise<LoginServer> {
   const { context } = gate;
   const found = await findProgram(
     {
       names: ['dovecot'],
-      package: 'dovecot-core+dovecot-imapd',
+      package: ['dovecot-core', 'dovecot-imapd', ...(o.packages ?? [])].join('+'),
       libraryDirs: ['usr/lib/dovecot', 'usr/lib/dovecot/modules/old-stats'],
     },
-    { ...rigPrograms(), ...o },
+    { ...rigPrograms(), ...(o.packages === undefined ? {} : { prefer: 'cache' }), ...o },
   );
   const unpacked = await reachableProgram(found, context.dir);
   const dir = join(context.dir, 'dovecot');
@@ -52,7 +57,7 @@ export async function startDovecot(
   const password = o.password ?? 'open-sesame';
   const names = await realNames(context.account);
   const config = join(dir, 'dovecot.conf');
-  const self = await writeScript(dir, 'start', startLines(program, config).join('\n'));
+  const self = await writeScript(dir, 'start', startLines(program, { dir, config }).join('\n'));
 
   const { daemon, port } = await onFreePort(undefined, async (port) => {
     const text = dovecotConfig({ gate, dir, program, names, port, password, settings: o.settings ?? [] });
@@ -119,20 +124,33 @@ async function withMovedModules(gate: Gate, program: Program, dir: string): Prom
   const lib = join(dir, 'lib');
   await makeOwned(gate.account, lib);
   const name = 'libdovecot.so.0';
-  const library = await readFile(join(program.root, 'usr/lib/dovecot', name));
-  const at = library.indexOf(`${MODULES}\0`);
-  if (at === -1) throw new Error(`${name} does not name ${MODULES}`);
-  library.fill(0, at, at + MODULES.length).write(place, at);
-  await writeFile(join(lib, name), library, { mode: 0o755 });
-  await chmod(join(lib, name), 0o755);
+  const from = join(program.root, 'usr/lib/dovecot');
+  await rewrite(join(from, name), join(lib, name), { from: MODULES, to: place });
+  // Settings of further protocols are modules too, for the two programs that read the configuration.
+  const settings = { from: `${MODULES}/settings`, to: `${place}/settings` };
+  await rewrite(join(program.root, 'usr/bin/doveconf'), join(dir, 'doveconf'), settings);
+  const libexec = join(dir, 'libexec');
+  await makeOwned(gate.account, libexec);
+  for (const each of await readdir(from)) if (each !== 'config') await symlink(join(from, each), join(libexec, each));
+  await rewrite(join(from, 'config'), join(libexec, 'config'), settings);
   return { ...program, env: { ...program.env, LD_LIBRARY_PATH: `${lib}:${program.env.LD_LIBRARY_PATH}` } };
 }
 
+/** A copy of a binary with one path in it replaced by another of at most the same length. */
+async function rewrite(file: string, copy: string, o: { from: string; to: string }): Promise<void> {
+  const bytes = await readFile(file);
+  const at = bytes.indexOf(`${o.from}\0`);
+  if (at === -1) throw new Error(`${file} does not name ${o.from}`);
+  bytes.fill(0, at, at + o.from.length).write(o.to, at);
+  await writeFile(copy, bytes, { mode: 0o755 });
+  await chmod(copy, 0o755);
+}
+
 /** The master would run `doveconf` from its built-in path; from a cache we run it first, and it becomes the master. */
-function startLines(program: Program, config: string): string[] {
+function startLines(program: Program, { dir, config }: { dir: string; config: string }): string[] {
   const master = [program.command, '-F', '-c', config];
   if (program.root === '/') return [`exec ${quoteAll(master)}`];
-  const doveconf = [join(program.root, 'usr/bin/doveconf'), '-f', 'service=master', '-c', config, '-m', 'master', '-e'];
+  const doveconf = [join(dir, 'doveconf'), '-f', 'service=master', '-c', config, '-m', 'master', '-e'];
   const env = Object.entries(program.env).map(([name, value]) => `export ${name}=${quote(value)}`);
   return [...env, `exec ${quoteAll([...doveconf, ...master])}`];
 }
@@ -151,7 +169,7 @@ function dovecotConfig(o: {
   const moved =
     o.program.root === '/'
       ? ''
-      : `libexec_dir = ${lib}\nlogin_plugin_dir = ${lib}/modules/login\nmail_plugin_dir = ${lib}/modules\n`;
+      : `libexec_dir = ${o.dir}/libexec\nlogin_plugin_dir = ${lib}/modules/login\nmail_plugin_dir = ${lib}/modules\n`;
   const unchrooted = ['anvil', 'stats'].map((service) => `service ${service} {\n  chroot =\n}\n`).join('');
   return `${moved}base_dir = ${o.dir}/run
 state_dir = ${o.dir}/state
