@@ -66,6 +66,9 @@ export function lineOne(header: Omit<Header, 'headerLength'>, lines: Uint8Array)
   return fixedLine(full, crc32(fixedLine(full), lines));
 }
 
+/** Where the checksum's digits are in line 1, and what stands for them while it is made. */
+const CRC_AT = `Postern-Spool: ${FORMAT} crc=`.length;
+const NO_CRC: Uint8Array = Buffer.from('00000000');
 const LINE_PATTERN =
   /^Postern-Spool: 1 crc=([0-9a-f]{8}) header=(\d{8}) size=(\d{16}) arrived=(\d{16}) sha256=([0-9a-f]{64}) body=(7BIT____|8BITMIME)\n$/;
 
@@ -93,18 +96,17 @@ export function readHeader(bytes: Buffer): ReadHeader {
   if (headerLength > MAX_HEADER || headerLength < LINE_ONE + 2)
     return { type: 'bad', reason: 'its header length is damaged' };
   if (bytes.length < headerLength) return { type: 'short', need: headerLength };
-  const lines = bytes.subarray(LINE_ONE, headerLength);
+  const before = bytes.subarray(0, CRC_AT);
+  const after = bytes.subarray(CRC_AT + NO_CRC.length, headerLength);
+  if (crc32(before, NO_CRC, after) !== crc) return { type: 'bad', reason: 'its header does not match its checksum' };
   const header = {
     headerLength,
     size: Number(size),
     arrived: Number(arrived),
     sha256,
     eightBit: body === '8BITMIME',
-    envelopeJson: lines.toString('utf8', 0, lines.length - 2),
+    envelopeJson: bytes.toString('utf8', LINE_ONE, headerLength - 2),
   };
-  if (crc32(fixedLine(header), lines) !== crc) {
-    return { type: 'bad', reason: 'its header does not match its checksum' };
-  }
   return { type: 'header', header };
 }
 

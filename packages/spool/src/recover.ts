@@ -9,8 +9,8 @@ import { liveness, ownMark } from './process.ts';
 
 /** Entries looked at before other work gets its turn. */
 const BATCH = 256;
-/** First read of an entry's file: enough for a handful of recipients. */
-const FIRST_READ = 4096;
+/** First read of an entry's file: enough for a handful of recipients, and for all of a small message, whose length is known then. */
+const FIRST_READ = 8192;
 /** Age at which a draft goes whoever wrote it, milliseconds (as in a Maildir). */
 const DRAFT_AGE_MS = 36 * 3600 * 1000;
 
@@ -49,7 +49,12 @@ export function slotOf(id: EntryId, header: StoredHeader): Slot {
 
 /** Reads the header of an open file. `buffer` is scratch space. */
 export function headerOf(fd: number, buffer: Buffer): ReturnType<typeof readHeader> {
-  let bytes = buffer.subarray(0, readSync(fd, buffer, 0, buffer.length, 0));
+  return headerIn(fd, buffer, readSync(fd, buffer, 0, buffer.length, 0));
+}
+
+/** The header when `length` octets of the file are in `buffer`. */
+function headerIn(fd: number, buffer: Buffer, length: number): ReturnType<typeof readHeader> {
+  let bytes = buffer.subarray(0, length);
   let read = readHeader(bytes);
   if (read.type === 'short' && bytes.length === buffer.length) {
     const larger = Buffer.alloc(read.need);
@@ -62,18 +67,19 @@ export function headerOf(fd: number, buffer: Buffer): ReturnType<typeof readHead
 function lookAt(queue: string, id: EntryId, hasJournal: boolean, buffer: Buffer): Found {
   let fd: number;
   try {
-    fd = openSync(join(queue, id), 'r');
+    fd = openSync(`${queue}/${id}`, 'r');
   } catch (error) {
     if (errno(error) === 'ENOENT') return { type: 'gone' };
     throw error;
   }
   try {
-    const read = headerOf(fd, buffer);
+    const start = readSync(fd, buffer, 0, buffer.length, 0);
+    const read = headerIn(fd, buffer, start);
     if (read.type === 'newer') return read;
     if (read.type !== 'header')
       return { type: 'corrupt', reason: read.type === 'bad' ? read.reason : 'it is cut short' };
     const { header } = read;
-    const length = fstatSync(fd).size;
+    const length = start < buffer.length ? start : fstatSync(fd).size;
     if (length !== header.headerLength + header.size) {
       return { type: 'corrupt', reason: `it has ${length} octets instead of ${header.headerLength + header.size}` };
     }
