@@ -54,7 +54,8 @@ async function openTarget(gate: Gate, target: Target, o: { ssh?: boolean; port?:
 function spawnFar(gate: Gate, command: string, o: { ssh?: boolean; port?: number }): ChildProcess {
   if (o.ssh === true) {
     const known = `[127.0.0.1]:${gate.ssh.port}`;
-    const through = o.port === undefined ? [] : ['-p', String(o.port), '-o', `HostKeyAlias=${known}`];
+    const alive = ['-o', 'ServerAliveInterval=1', '-o', 'ServerAliveCountMax=2'];
+    const through = o.port === undefined ? [] : ['-p', String(o.port), '-o', `HostKeyAlias=${known}`, ...alive];
     return spawn('ssh', ['-T', '-F', gate.client.configFile, ...through, gate.ssh.name, command]);
   }
   const { account, context } = gate;

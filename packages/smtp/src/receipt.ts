@@ -103,16 +103,19 @@ const FETCH: string = [
   'i=0',
   'q=0',
   's=',
-  `while [ -e "$r" ] && [ $i -lt "$2" ] && [ $q -lt 3 ]; do case "$(tail -n 1 "$r")" in "${END}"*) break;; esac`,
+  `while [ -p "$r.in" ] && [ $i -lt "$2" ] && [ $q -lt 3 ]; do case "$(tail -n 1 "$r")" in "${END}"*) break;; esac`,
   'n=$(wc -c <"$r")',
   'if [ "$n" = "$s" ]; then q=$((q+1)); else q=0; fi',
   's=$n',
-  'if [ $q = 2 ] && [ -e "$r.pid" ] && [ ! -s "$r.n" ]; then kill "$(cat "$r.pid")" 2>/dev/null; q=0; fi',
+  'if [ $q = 2 ] && [ -e "$r.pid" ] && [ ! -s "$r.n" ]; then kill "$(cat "$r.pid")" 2>/dev/null && q=0; fi',
   'sleep .5 2>/dev/null || sleep 1',
   'i=$((i+1))',
   'done',
+  // The pipe goes last. A receipt without it and without its end ran out of room: no reply comes any more.
+  'if [ -p "$r.in" ]; then g=; else g=1; fi',
   'cat "$r" 2>/dev/null || exit 1',
   `if [ -s "$r.n" ]; then printf "\\n${SENT} %s\\n" $(cat "$r.n"); fi`,
+  `case "$g$(tail -n 1 "$r")" in "1${END}"*) ;; 1*) printf "\\n${END}\\n";; esac`,
 ].join('; ');
 
 /** The command that removes receipts. */
