@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 /** Tests run from sources: every workspace package resolves to its `src` through the `@postern/source` condition. */
@@ -8,5 +9,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 180_000,
     pool: 'forks',
+    // Most tests wait for servers, not for a processor.
+    maxWorkers: Math.max(2, availableParallelism()),
   },
 });

@@ -110,10 +110,17 @@ describe('clients that read', () => {
 
   test('getmail', async () => {
     const { home, parts } = await prepare('getmail');
+    const box = join(home, 'box');
+    if (process.getuid?.() === 0) {
+      // As root getmail 6 delivers to no Maildir, and may wait for ever for the child that said so.
+      const rc = join(home, '.config/getmail/getmailrc');
+      const external = `type = MDA_external\npath = /usr/bin/tee\narguments = ("-a", "${box}")\nallow_root_commands = true`;
+      await writeFile(rc, (await readFile(rc, 'utf8')).replace('type = Maildir\npath = ~/Mail/INBOX/', external));
+    }
     const ran = await obey('getmail', home, parts);
     expect(`${ran.stdout}${ran.stderr}`).toMatch(new RegExp(`${COUNT} messages \\(\\d+ bytes\\) retrieved`));
-    // It delivers nothing as root.
-    if (process.getuid?.() !== 0) expect(await messagesIn(join(home, 'Mail/INBOX'))).toBe(COUNT);
+    if (process.getuid?.() === 0) expect((await readFile(box, 'latin1')).match(/^Message-ID: /gim)).toHaveLength(COUNT);
+    else expect(await messagesIn(join(home, 'Mail/INBOX'))).toBe(COUNT);
   });
 
   test('imapfilter', async () => {
