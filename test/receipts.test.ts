@@ -1,0 +1,66 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Gate, readMaildir } from '@postern/gate';
+import { type Simulator, startSimulator } from '@postern/testkit';
+import { startRig } from '@postern/testkit/rig';
+import { createTransport } from 'nodemailer';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { hostPort, makePlace, type Place, postern, type Up, up } from './support/postern.ts';
+
+/** A line that breaks after the far Exim has taken mail and before its replies are here: the receipt tells, and nothing is sent twice. */
+let gate: Gate;
+let line: Simulator;
+let place: Place;
+let daemon: Up;
+const ME = 'gate@gate.test';
+const DELAY_MS = 400;
+
+beforeAll(async () => {
+  gate = await startRig();
+  line = await startSimulator({ port: gate.ssh.port });
+  const known = join(gate.dir, 'known-line');
+  await writeFile(known, `[127.0.0.1]:${line.port} ${gate.ssh.hostKey}\n`);
+  const config = `
+[host.gate]
+destination = "${gate.account.user}@127.0.0.1:${line.port}"
+identity = ["${gate.client.identityFile}"]
+known_hosts = ["${known}"]
+[[imap]]
+listen = ["127.0.0.1:0"]
+host = "gate"
+[smtp]
+listen = ["127.0.0.1:0"]
+[[route]]
+match = ["*"]
+host = "gate"
+`;
+  place = await makePlace(gate, config, 'receipts');
+  daemon = await up(place);
+  await daemon.logged(/link (up|down)/);
+  expect(daemon.log()).toMatch(/link up/);
+});
+afterAll(async () => {
+  await daemon?.stop();
+  await line?.[Symbol.asyncDispose]();
+  await gate?.stop();
+});
+
+const subjects = async (): Promise<string[]> =>
+  (await readMaildir(gate.maildir)).map((text) => /^Subject: (.*?)\r?$/m.exec(String(text))?.[1] ?? '').sort();
+
+test('every message arrives once', async () => {
+  const sent = Array.from({ length: 8 }, (_, index) => `once-${index}`);
+  line.shape({ delayMs: DELAY_MS });
+  const transport = createTransport({ ...hostPort(daemon.smtp[0]), secure: false, ignoreTLS: true, pool: true });
+  await Promise.all(sent.map((subject) => transport.sendMail({ from: ME, to: ME, subject, text: 'hi\n' })));
+  transport.close();
+  // Exim delivers as soon as it has accepted; the reply is on its way for DELAY_MS.
+  while ((await subjects()).length === 0);
+  line.reset();
+  line.shape({});
+  await daemon.logged(/status=uncertain/);
+  const queue = async (): Promise<unknown> => JSON.parse((await postern(place, ['queue', '--json'])).stdout);
+  await expect.poll(queue, { timeout: 90_000 }).toEqual([]);
+  await expect.poll(async () => (await subjects()).length, { timeout: 30_000 }).toBeGreaterThanOrEqual(sent.length);
+  expect(await subjects()).toEqual(sent);
+});
