@@ -22,6 +22,7 @@ import { openTlsIdentities, type TlsEvent, type TlsIdentities } from '../tls/ide
 import { controlHandlers } from './control.ts';
 import { directFrom } from './direct.ts';
 import { bindForwards, type Forwards, refuseOwnListeners, startForwards } from './forwards.ts';
+import { stayFrugal } from './frugal.ts';
 import { type Host, openHost, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import type { Logger } from './log.ts';
@@ -120,6 +121,7 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   makeStateDirectory(config.stateDir, surroundings.uid);
   makeSocketDirectory(config.runtimeDir, surroundings.uid, true);
   const resolved = await Promise.all(plan.hosts.map((name) => resolveConfigured(name, config, surroundings)));
+  stayFrugal();
   const spool = await openSpool({
     dir: spoolDirectory(config.stateDir),
     env,
