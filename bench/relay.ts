@@ -30,6 +30,8 @@ const LOADS = [
   { sessions: 1, count: quick ? 200 : 1_000 },
   { sessions: 20, count: quick ? 400 : 3_000 },
 ];
+/** One file after the other, each with its own two syncs. */
+const LOOP = 'bare fsync loop';
 const report = new Report('relay');
 
 let loads = 0;
@@ -56,10 +58,15 @@ async function intake(gate: Gate): Promise<void> {
   const ports = { postern: postern.smtpPort, postfix: postfix.port, exim: exim.server.port };
   try {
     for (const { sessions, count } of LOADS) {
-      const raw = (who: string, how: 'own' | 'shared'): Contender => ({
-        who,
-        run: () => bareLoop(fsyncs, { count, sessions, how }),
-      });
+      const loops: Contender[] = [
+        { who: LOOP, run: () => bareLoop(fsyncs, { count, sessions: 1, how: 'own' }) },
+        ...(sessions === 1
+          ? []
+          : (['own', 'shared'] as const).map((how) => ({
+              who: `${LOOP}, ${sessions} at once${how === 'shared' ? ', grouped' : ''}`,
+              run: () => bareLoop(fsyncs, { count, sessions, how }),
+            }))),
+      ];
       for (const keepOpen of [true, false]) {
         const intakes = Object.entries(ports).map(([who, port]) => ({
           who,
@@ -69,11 +76,11 @@ async function intake(gate: Gate): Promise<void> {
             return count / (ms / 1000);
           },
         }));
-        await alternately(
-          report,
-          [...intakes, raw('bare fsync loop', 'own'), ...(sessions > 1 ? [raw('the same, grouped', 'shared')] : [])],
-          { what: intakeName(sessions, keepOpen), unit: 'msg/s', rounds: ROUNDS },
-        );
+        await alternately(report, [...intakes, ...loops], {
+          what: intakeName(sessions, keepOpen),
+          unit: 'msg/s',
+          rounds: ROUNDS,
+        });
       }
     }
   } finally {
@@ -236,7 +243,7 @@ try {
 }
 report.close([
   ...[true, false].flatMap((keepOpen) =>
-    ['postfix', 'exim', 'bare fsync loop'].map((rival) => ({
+    ['postfix', 'exim', LOOP].map((rival) => ({
       what: intakeName(20, keepOpen),
       ours: 'postern',
       rival,
@@ -244,8 +251,8 @@ report.close([
       atLeast: true,
     })),
   ),
-  { what: intakeName(1, true), ours: 'postern', rival: 'bare fsync loop', factor: 0.4, atLeast: true },
-  { what: intakeName(1, false), ours: 'postern', rival: 'bare fsync loop', factor: 0.4, atLeast: true },
+  { what: intakeName(1, true), ours: 'postern', rival: LOOP, factor: 0.4, atLeast: true },
+  { what: intakeName(1, false), ours: 'postern', rival: LOOP, factor: 0.4, atLeast: true },
   { what: `${DRAIN} in and out`, ours: 'postern', rival: 'postfix', factor: 1, atLeast: true },
   { what: `${QUEUED} queued, start to ready`, ours: 'postern', factor: 2 },
   { what: `${QUEUED} queued, resident`, ours: 'postern', factor: 150 },
