@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import {
   type Channel,
   deferred,
@@ -74,6 +75,8 @@ class KeptLink implements Link, ReverseAbility {
   }
 
   async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {
+    // One signal may guard many opens: that is no leak for Node to warn of.
+    setMaxListeners(0, o.signal);
     for (;;) {
       const pool = await this.#whenUp(o.signal);
       const started = this.#o.env.monotonicNow();

@@ -25,6 +25,7 @@ export interface LivenessOptions {
 export class Liveness {
   readonly #o: LivenessOptions;
   #rttMs: number | undefined;
+  #leastRttMs: number | undefined;
   /** When the last byte came, monotonic ms. */
   #heard: number;
   /** When the question in flight was asked, monotonic ms. */
@@ -46,6 +47,11 @@ export class Liveness {
     return this.#rttMs;
   }
 
+  /** The least round trip measured, ms: that of the line, without what waited in buffers. */
+  get leastRttMs(): number | undefined {
+    return this.#leastRttMs;
+  }
+
   /** A byte came. */
   heard(): void {
     this.#heard = this.#o.env.monotonicNow();
@@ -64,6 +70,7 @@ export class Liveness {
         }
         this.#asked = undefined;
         this.#rttMs = env.monotonicNow() - sent;
+        this.#leastRttMs = Math.min(this.#rttMs, this.#leastRttMs ?? this.#rttMs);
         resolve(this.#rttMs);
       });
     });

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { type Channel, type Env, LinkError, raceAbort, type Target } from '@postern/core';
 import type { Connection } from './connection.ts';
 
@@ -34,6 +35,7 @@ export class Pool {
 
   constructor(o: PoolOptions) {
     this.#o = o;
+    setMaxListeners(0, this.#ending.signal);
   }
 
   /** Aborts when the pool ends. */

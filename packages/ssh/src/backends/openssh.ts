@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { deadline, LinkError, raceAbort } from '@postern/core';
 import {
   type Connection,
+  type ConnectionLimits,
   DEFAULT_HANDSHAKE_TIMEOUT_MS,
   DEFAULT_LIMITS,
   DEFAULT_OPEN_TIMEOUT_MS,
@@ -21,6 +22,8 @@ import { explainSsh } from './openssh-explain.ts';
 import { enterProxyMode, plainClient, probeThroughMaster } from './openssh-proxy.ts';
 import { Ssh2Connection } from './ssh2-connection.ts';
 
+/** Largest window of a channel through a master, bytes. */
+const MASTER_WINDOW_BYTES = 8 * 1024 * 1024;
 /** What is kept of all ssh says while it connects, characters. */
 const MAX_STDERR = 256 * 1024;
 /**
@@ -153,6 +156,14 @@ async function openSocket(path: string): Promise<Socket> {
   return socket;
 }
 
+/** ssh asks for new keys by itself, and (9.2) copies all it holds for us whenever it grows: little may wait there. */
+function masterLimits(given: DialOptions['limits']): ConnectionLimits {
+  const limits = { ...DEFAULT_LIMITS, ...given };
+  const never = Number.POSITIVE_INFINITY;
+  const channelWindowBytes = Math.min(limits.channelWindowBytes, MASTER_WINDOW_BYTES);
+  return { ...limits, channelWindowBytes, rekeyBytes: never, rekeyMs: never };
+}
+
 interface Lent extends DialOptions {
   readonly master: Master;
   readonly socket: Socket;
@@ -166,8 +177,7 @@ function lend(host: ResolvedHost, o: Lent): Connection {
     host,
     socket: o.socket,
     openTimeoutMs: o.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS,
-    // ssh asks for new keys by itself.
-    limits: { ...DEFAULT_LIMITS, ...o.limits, rekeyBytes: Number.POSITIVE_INFINITY, rekeyMs: Number.POSITIVE_INFINITY },
+    limits: masterLimits(o.limits),
     ping: probeThroughMaster,
     goodbye: () => o.socket.end(),
     lastWords: o.master.lastWords,

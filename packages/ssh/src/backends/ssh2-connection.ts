@@ -70,7 +70,7 @@ export class Ssh2Connection implements Connection {
       onSilent: (ms) => this.#finish(this.#lost(`the far side has been silent for ${Math.round(ms / 1000)} s`)),
       onTick: () => this.#rekeyWhenDue(),
     });
-    this.#windows = growWindows(client, { ...o.limits, env: o.env, rttMs: () => this.rttMs });
+    this.#windows = growWindows(client, { ...o.limits, env: o.env, rttMs: () => this.#liveness.leastRttMs });
     client.on('handshake', () => {
       this.#keyBytes = 0;
       this.#keyedAt = o.env.monotonicNow();

@@ -31,6 +31,8 @@ interface Window {
 
 /** Refilled when this part of the window is used up: late refills cost half the rate on a long line. */
 const REFILL_PART = 1 / 8;
+/** On a shorter round trip 2 MiB carry 200 MB/s, and a larger window would only wait in somebody's buffer, ms. */
+const LONG_LINE_MS = 10;
 
 /**
  * Replaces the fixed 2 MiB window of ssh2 1.17.0 (10 MB/s at most over 200 ms) by one that doubles whenever a round trip used half
@@ -59,7 +61,8 @@ export function growWindows(client: Client, o: WindowOptions): Windows {
       resize(window, BASE_WINDOW_BYTES);
       return;
     }
-    if (now - window.since < (o.rttMs() ?? Number.POSITIVE_INFINITY)) return;
+    const rttMs = o.rttMs() ?? 0;
+    if (rttMs < LONG_LINE_MS || now - window.since < rttMs) return;
     const wasNarrow = window.received >= window.bytes / 2;
     window.since = now;
     window.received = 0;
