@@ -1,8 +1,12 @@
 import { X509Certificate } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { type Gate, readMaildir } from '@postern/gate';
 import { fetchTool, startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
@@ -158,6 +162,22 @@ describe('SMTP with STARTTLS', () => {
     const found = async (): Promise<string> =>
       (await readMaildir(gate.maildir)).map(String).find((text) => text.includes('Subject: over-tls')) ?? '';
     await expect.poll(found, { timeout: 30_000 }).toMatch(/\(Postern\)\r?\n\twith ESMTPS id /);
+  });
+
+  test('what was pipelined behind STARTTLS in plain is gone', async () => {
+    const { host, port } = hostPort(daemon.smtp[0]);
+    const socket = connect(port, host);
+    const heard = (stream: Duplex): Promise<string> => once(stream, 'data').then(([chunk]) => String(chunk));
+    expect(await heard(socket)).toMatch(/^220 /);
+    socket.write('EHLO x\r\n');
+    expect(await heard(socket)).toMatch(/^250-/);
+    socket.write('STARTTLS\r\nEHLO evil\r\nMAIL FROM:<evil@x.example>\r\n');
+    expect(await heard(socket)).toBe('220 2.0.0 Ready to start TLS\r\n');
+    const secure = connectTls({ socket, ca: readFileSync(certificate), servername: 'localhost' });
+    await once(secure, 'secureConnect');
+    secure.write('RCPT TO:<gate@gate.test>\r\n');
+    expect(await heard(secure)).toMatch(/^503 /);
+    secure.end('QUIT\r\n');
   });
 
   test('in plain there is neither AUTH nor MAIL', async () => {
