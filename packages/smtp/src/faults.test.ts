@@ -1,3 +1,5 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Entry, type Link, systemEnv, type Target } from '@postern/core';
 import { type Gate, readMaildir, type SmtpServer } from '@postern/gate';
 import { type Simulator, startSimulator } from '@postern/testkit';
@@ -8,8 +10,10 @@ import { createCourier } from './courier.ts';
 import { processLink } from './real.test-util.ts';
 
 const NETCAT: Target = { type: 'exec', command: 'netcat localhost smtp' };
-const MESSAGES = 60;
-/** The fault strikes while this message's attempt is recorded: messages before it are under way. */
+const MESSAGES = 50;
+/** Each way: replies travel long enough for a fault to strike meanwhile. */
+const DELAY_MS = 60;
+/** The fault strikes after this message's attempt is recorded: others are under way. */
 const STRIKE_AT = 25;
 
 for (const kind of ['exim', 'postfix'] as const) {
@@ -36,7 +40,7 @@ for (const kind of ['exim', 'postfix'] as const) {
       const told = makeReport();
       const attempting: Told['report']['attempting'] = async (id, about) => {
         await told.report.attempting(id, about);
-        if (id === `${STRIKE_AT}`) await o.strike?.();
+        if (id === `${STRIKE_AT}`) void o.strike?.();
       };
       const courier = createCourier({ link: o.link, target: NETCAT, helo: 'home.test', env: systemEnv });
       const error = await courier(toBatch(entries), { ...told.report, attempting }).then(
@@ -60,6 +64,7 @@ for (const kind of ['exim', 'postfix'] as const) {
     const toSshd = (): Link => processLink(gate, { ssh: true, port: line.port });
     /** Sends until nothing is left, as a queue does. */
     async function sendAll(entries: readonly Entry[], link: () => Link): Promise<void> {
+      line.shape({});
       let rest = [...entries];
       for (let round = 0; rest.length > 0 && round < 10; round++) rest = left(rest, await send(rest, { link: link() }));
       expect(rest).toEqual([]);
@@ -76,30 +81,37 @@ for (const kind of ['exim', 'postfix'] as const) {
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     }
+    /** Runs `strike` when a message more has been taken over there: its reply is still on its way. */
+    const whenTaken = (strike: () => unknown) => async (): Promise<void> => {
+      const count = async (): Promise<number> => (await readdir(join(gate.maildir, 'new'))).length;
+      const before = await count();
+      while ((await count()) === before) await new Promise((resolve) => setTimeout(resolve, 5));
+      await strike();
+    };
     const ONCE = Array.from({ length: MESSAGES }, () => 1);
 
     test('black hole: the line falls silent for good, and after the redial each message is there once', async () => {
-      line = await startSimulator({ port: gate.ssh.port, delayMs: 10 });
+      line = await startSimulator({ port: gate.ssh.port, delayMs: DELAY_MS });
       const entries = messages('hole');
-      const told = await send(entries, { link: toSshd(), strike: () => line.strand() });
+      const told = await send(entries, { link: toSshd(), strike: whenTaken(() => line.strand()) });
       expect(told.error).toMatchObject({ name: 'LinkError', code: 'lost' });
       expect(uncertain(told)).toBeGreaterThan(0);
       await sendAll(left(entries, told), toSshd);
       expect(await copies('hole')).toEqual(ONCE);
     });
     test('reset: each message is there once', async () => {
-      line = await startSimulator({ port: gate.ssh.port, delayMs: 10 });
+      line = await startSimulator({ port: gate.ssh.port, delayMs: DELAY_MS });
       const entries = messages('reset');
-      const told = await send(entries, { link: toSshd(), strike: () => line.reset() });
+      const told = await send(entries, { link: toSshd(), strike: whenTaken(() => line.reset()) });
       expect(told.error).toMatchObject({ name: 'LinkError', code: 'lost' });
       expect(uncertain(told)).toBeGreaterThan(0);
       await sendAll(left(entries, told), toSshd);
       expect(await copies('reset')).toEqual(ONCE);
     });
     test('far sshd killed: each message is there once', async () => {
-      line = await startSimulator({ port: gate.ssh.port, delayMs: 10 });
+      line = await startSimulator({ port: gate.ssh.port, delayMs: DELAY_MS });
       const entries = messages('killed');
-      const told = await send(entries, { link: toSshd(), strike: () => gate.ssh.dropConnections() });
+      const told = await send(entries, { link: toSshd(), strike: whenTaken(() => gate.ssh.dropConnections()) });
       expect(told.error).toMatchObject({ name: 'LinkError', code: 'lost' });
       expect(uncertain(told)).toBeGreaterThan(0);
       await sendAll(left(entries, told), toSshd);
