@@ -1,4 +1,4 @@
-import { appendFile, mkdir, symlink } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, symlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
@@ -31,11 +31,15 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await Promise.all(Object.values(open).map((installed) => installed?.[Symbol.asyncDispose]()));
-  await daemon?.stop();
+  await closeAll();
   await laptop?.stop();
   await gate?.stop();
 });
+
+async function closeAll(): Promise<void> {
+  await Promise.all(Object.values(open).map((installed) => installed?.[Symbol.asyncDispose]()));
+  await daemon?.stop();
+}
 
 interface Part {
   readonly type: 'file' | 'shell' | 'dialog';
@@ -43,19 +47,28 @@ interface Part {
   readonly lines: readonly string[];
 }
 
+/** The lines, with the local password where they say PASSWORD. */
 async function partsFor(client: string): Promise<readonly Part[]> {
   const ran = await postern(place, ['setup', client, '--json']);
   expect(ran).toMatchObject({ code: 0, stderr: '' });
-  return (JSON.parse(ran.stdout) as { parts: Part[] }).parts;
+  const password = ran.stdout.includes('PASSWORD') ? (await postern(place, ['password'])).stdout.trim() : '';
+  return (JSON.parse(ran.stdout.replaceAll('PASSWORD', password)) as { parts: Part[] }).parts;
 }
 
-/** The files of /etc that the lines are for. */
-const etcOf = (parts: readonly Part[]): Record<string, string> =>
-  Object.fromEntries(
-    parts
-      .filter(({ type, where }) => type === 'file' && where.startsWith('/etc/'))
-      .map(({ where, lines }) => [where.slice('/etc/'.length), `${lines.join('\n')}\n`]),
-  );
+/** The files of /etc that the lines are for, and those that they copy there. */
+async function etcOf(parts: readonly Part[]): Promise<Record<string, string>> {
+  const files = parts
+    .filter(({ type, where }) => type === 'file' && where.startsWith('/etc/'))
+    .map(({ where, lines }): [string, string] => [where.slice('/etc/'.length), `${lines.join('\n')}\n`]);
+  for (const line of parts.flatMap(({ type, lines }) => (type === 'shell' ? lines : []))) {
+    const [, from, to] = /^install -D -m 644 (\S+) (\S+)$/.exec(line) ?? [];
+    if (from === undefined || to === undefined) continue;
+    // update-ca-certificates puts what it finds in the other directory into this one file.
+    const path = to.startsWith('/etc/') ? to.slice('/etc/'.length) : 'ssl/certs/ca-certificates.crt';
+    files.push([path, await readFile(from, 'utf8')]);
+  }
+  return Object.fromEntries(files);
+}
 
 const message = (mark: string): string =>
   `From: Ada <${FROM}>\nTo: ${TO}\nSubject: ${mark}\n\n${mark}\n.\nbehind the dot\n`;
@@ -82,7 +95,7 @@ interface Sender {
   readonly from?: RegExp;
 }
 
-let postfix: SmtpServer;
+let postfix: SmtpServer | undefined;
 /** What stands for a Postfix as Debian installs it: the rig's own lets nothing out. */
 const SENDS = {
   default_transport: false,
@@ -91,7 +104,7 @@ const SENDS = {
 const POSTFIX: Sender = {
   here: true,
   async prepare() {
-    postfix = await startPostfix(laptop, { domains: ['laptop.test'], settings: SENDS });
+    postfix ??= await startPostfix(laptop, { domains: ['laptop.test'], settings: SENDS });
     const tool = await fetchTool('postconf');
     const conf = join(laptop.dir, 'postfix', 'conf');
     const [master = 0] = await postfix.pids();
@@ -99,14 +112,16 @@ const POSTFIX: Sender = {
       `postconf() { ${quoteAll([tool.command, ...tool.args, '-c', conf])} "$@"; }`,
       // `postfix reload` sends its master this signal.
       `postfix() { kill -HUP ${master}; }`,
-      ...(await partsFor('postfix')).flatMap(({ lines }) => lines),
+      ...(await partsFor('postfix'))
+        .flatMap(({ lines }) => lines)
+        .map((line) => line.replaceAll('/etc/', `${laptop.dir}/etc/`)),
     ];
     expect(await run('sh', ['-e', '-c', script.join('\n')], { env: { ...process.env, ...tool.env } })).toMatchObject({
       code: 0,
     });
   },
   async give(mark) {
-    const transport = createTransport({ host: '127.0.0.1', port: postfix.port, ignoreTLS: true });
+    const transport = createTransport({ host: '127.0.0.1', port: postfix?.port ?? 0, ignoreTLS: true });
     await transport.sendMail({ envelope: { from: FROM, to: TO }, raw: message(mark) });
     transport.close();
   },
@@ -118,7 +133,7 @@ const NULLMAILER: Sender = {
     open.nullmailer = await asInstalled({
       name: 'nullmailer',
       dir: join(gate.dir, 'nullmailer'),
-      etc: { ...etcOf(await partsFor('nullmailer')), 'nullmailer/me': 'laptop.test\n' },
+      etc: { ...(await etcOf(await partsFor('nullmailer'))), 'nullmailer/me': 'laptop.test\n' },
       prepare: [
         'mkdir /var/spool/nullmailer; cd /var/spool/nullmailer; mkdir queue tmp failed; mkfifo trigger',
         ROOT ? 'chown -R mail:mail .' : '',
@@ -137,7 +152,7 @@ const OPENSMTPD: Sender = {
     const installed = await asInstalled({
       name: 'opensmtpd',
       dir: join(gate.dir, 'opensmtpd'),
-      etc: etcOf(await partsFor('opensmtpd')),
+      etc: await etcOf(await partsFor('opensmtpd')),
       passwd: ['opensmtpd:x:65534:65534::/var/lib/opensmtpd/empty:/bin/false', 'opensmtpq:x:0:0::/:/bin/false'],
       group: ['opensmtpd:x:65534:', 'opensmtpq:x:0:'],
       prepare: 'mkdir -p -m 711 /var/lib/opensmtpd /var/lib/opensmtpd/empty /var/spool/smtpd; smtpd -n',
@@ -156,7 +171,7 @@ const DMA: Sender = {
     open.dma = await asInstalled({
       name: 'dma',
       dir: join(gate.dir, 'dma'),
-      etc: etcOf(await partsFor('dma')),
+      etc: await etcOf(await partsFor('dma')),
       prepare: `mkdir -m 2775 /var/spool/dma${ROOT ? '; chown mail:mail /var/spool/dma' : ''}`,
     });
   },
@@ -270,4 +285,19 @@ test('the network goes away, each is given two messages, and when it is back eac
     .poll(async () => (await Promise.all(marks.map(arrived))).map((copies) => copies.length), LONGEST_WAIT)
     .toEqual(marks.map(() => 1));
   expect(await readMaildir(gate.maildir)).toHaveLength(before + marks.length);
+});
+
+describe.each(['starttls', 'implicit'])('over TLS (%s), the certificate verified, with the local password', (tls) => {
+  beforeAll(async () => {
+    await closeAll();
+    const config = PLAIN.replace('[smtp]\n', `[smtp]\ntls = "${tls}"\n`);
+    place = await makePlace(gate, `${config}[access]\nallow = ["password"]\n`, tls);
+    daemon = await up(place);
+  });
+
+  test.each(HERE.filter(([, { prepare }]) => prepare !== prepareHome))('%s', async (name, sender) => {
+    await sender.prepare();
+    await sender.give(`${tls}-${name}`);
+    await expect.poll(async () => (await arrived(`${tls}-${name}`)).length, LONGEST_WAIT).toBe(1);
+  });
 });

@@ -5,6 +5,7 @@ import {
   bracketed,
   byTls,
   file,
+  type Listener,
   needSmtp,
   type Recipe,
   type SetupFacts,
@@ -19,13 +20,28 @@ function entrance(facts: SetupFacts, user: string): string[] {
     : [`${user} must give the local password, as above; it changes with \`postern password --rotate\``];
 }
 
+/** Where a copy of the certificate lies that every MTA's user can read: Postern's own is in a directory closed to others. */
+const COPY = '/etc/ssl/certs/postern.pem';
+/** Makes that copy. */
+function copied(smtp: Listener): string[] {
+  return smtp.certificate === undefined ? [] : [`install -D -m 644 ${quoteAll([smtp.certificate])} ${COPY}`];
+}
+const copyNote = (smtp: Listener): string[] =>
+  smtp.certificate === undefined
+    ? []
+    : ['the certificate is copied: run that line again when `postern status` tells of a new one'];
+
 /** The local password where it has to be spelled. */
 const SPELLED = 'PASSWORD';
 const spelledNote = (facts: SetupFacts): string =>
   `for PASSWORD put what \`${quoteAll(facts.command)} password\` prints`;
 
 function eximNotes(facts: SetupFacts, user: string): string[] {
-  return [...(facts.password === 'any' ? [] : [spelledNote(facts)]), ...entrance(facts, user)];
+  return [
+    ...copyNote(needSmtp(facts)),
+    ...(facts.password === 'any' ? [] : [spelledNote(facts)]),
+    ...entrance(facts, user),
+  ];
 }
 
 /** Blocks for any Exim configuration. */
@@ -36,7 +52,7 @@ function eximBlocks(facts: SetupFacts): { router: string[]; transport: string[];
       ? ['  hosts_avoid_tls = *']
       : [
           '  hosts_require_tls = *',
-          `  tls_verify_certificates = ${smtp.certificate ?? 'system'}`,
+          `  tls_verify_certificates = ${smtp.certificate === undefined ? 'system' : COPY}`,
           ...(smtp.tls === 'implicit' ? ['  protocol = smtps'] : []),
         ];
   return {
@@ -139,7 +155,7 @@ export const SENDERS: readonly Recipe[] = [
           file('/etc/exim4/conf.d/router/190_postern', router),
           file('/etc/exim4/conf.d/transport/30_postern', transport),
           ...(authenticator.length === 0 ? [] : [file('/etc/exim4/conf.d/auth/30_postern', authenticator)]),
-          shell('root', ['update-exim4.conf', 'systemctl reload exim4']),
+          shell('root', [...copied(needSmtp(facts)), 'update-exim4.conf', 'systemctl reload exim4']),
         ],
         notes: [
           'with the single-file configuration (dc_use_split_config=false) put the blocks into /etc/exim4/exim4.conf.template, right after `begin routers`, `begin transports` and `begin authenticators`',
@@ -160,6 +176,7 @@ export const SENDERS: readonly Recipe[] = [
           file('routers, first of those for other domains', router),
           file('transports', transport),
           ...(authenticator.length === 0 ? [] : [file('authenticators', authenticator)]),
+          ...copied(needSmtp(facts)).map((line) => shell('root', [line])),
         ],
         notes: eximNotes(facts, 'exim'),
       };
@@ -172,14 +189,16 @@ export const SENDERS: readonly Recipe[] = [
     make(facts) {
       const smtp = needSmtp(facts);
       const relayhost = `[${smtp.host}]:${smtp.port}`;
+      // Postfix 3.7 holds no address against a certificate's names.
+      const verified = [
+        'smtp_tls_security_level = verify',
+        'smtp_tls_verify_cert_match = localhost, hostname',
+        ...(smtp.certificate === undefined ? [] : [`smtp_tls_CAfile = ${COPY}`]),
+      ];
       const tls = byTls(smtp, {
         off: ['smtp_tls_security_level = none'],
-        starttls: ['smtp_tls_security_level = verify', `smtp_tls_CAfile = ${smtp.certificate ?? ''}`],
-        implicit: [
-          'smtp_tls_security_level = verify',
-          `smtp_tls_CAfile = ${smtp.certificate ?? ''}`,
-          'smtp_tls_wrappermode = yes',
-        ],
+        starttls: [...verified, 'smtp_tls_wrappermode = no'],
+        implicit: [...verified, 'smtp_tls_wrappermode = yes'],
       });
       const sasl =
         facts.password === 'any'
@@ -192,11 +211,16 @@ export const SENDERS: readonly Recipe[] = [
       const settings = [`relayhost = ${relayhost}`, ...tls, ...sasl];
       return {
         parts: [
-          shell('root', [`postconf -e ${settings.map((setting) => `'${setting}'`).join(' ')}`, 'postfix reload']),
+          shell('root', [
+            ...copied(smtp),
+            `postconf -e ${settings.map((setting) => `'${setting}'`).join(' ')}`,
+            'postfix reload',
+          ]),
         ],
         notes: [
           ...(facts.password === 'any' ? [] : [spelledNote(facts)]),
           ...entrance(facts, 'postfix'),
+          ...copyNote(smtp),
           'the brackets keep Postfix from asking for an MX',
         ],
       };
@@ -208,18 +232,23 @@ export const SENDERS: readonly Recipe[] = [
     does: 'sends',
     make(facts) {
       const smtp = needSmtp(facts);
+      const ca = smtp.certificate === undefined ? '' : ` --x509cafile=${COPY}`;
       const tls = byTls(smtp, {
         off: '',
-        starttls: ` --starttls --x509cafile=${smtp.certificate ?? ''}`,
-        implicit: ` --ssl --x509cafile=${smtp.certificate ?? ''}`,
+        starttls: ` --starttls${ca}`,
+        implicit: ` --ssl${ca}`,
       });
       const login = facts.password === 'any' ? '' : ` --user=postern --pass=${SPELLED}`;
       return {
         parts: [
           file('/etc/nullmailer/remotes', [`${smtp.host} smtp --port=${smtp.port}${tls}${login}`]),
-          shell('root', ['systemctl restart nullmailer']),
+          shell('root', [...copied(smtp), 'systemctl restart nullmailer']),
         ],
-        notes: [...(facts.password === 'any' ? [] : [spelledNote(facts)]), ...entrance(facts, 'mail')],
+        notes: [
+          ...(facts.password === 'any' ? [] : [spelledNote(facts)]),
+          ...copyNote(smtp),
+          ...entrance(facts, 'mail'),
+        ],
       };
     },
   },
@@ -240,6 +269,15 @@ export const SENDERS: readonly Recipe[] = [
             'match from local for any action "postern"',
           ]),
           ...(facts.password === 'any' ? [] : [file('/etc/smtpd.secrets', [`postern postern:${SPELLED}`])]),
+          // Its relay option takes no file of certificates: it trusts what the system trusts.
+          ...(smtp.certificate === undefined
+            ? []
+            : [
+                shell('root', [
+                  `install -D -m 644 ${quoteAll([smtp.certificate])} /usr/local/share/ca-certificates/postern.crt`,
+                  'update-ca-certificates',
+                ]),
+              ]),
           shell('root', ['smtpd -n', 'systemctl restart opensmtpd']),
         ],
         notes: [
@@ -247,6 +285,7 @@ export const SENDERS: readonly Recipe[] = [
             ? []
             : [spelledNote(facts), 'OpenSMTPD gives a password only over TLS: set tls in [smtp]']),
           'put the match line after those for local mail',
+          ...copyNote(smtp),
           ...entrance(facts, 'opensmtpd'),
         ],
       };
