@@ -1,5 +1,8 @@
 export { rigPrograms } from './cache.ts';
+export { type Display, startDisplay } from './display.ts';
 export { type LoginServer, startDovecot } from './dovecot.ts';
 export { type RigOptions, startRig } from './gate.ts';
+export { connectMarionette, type Marionette } from './marionette.ts';
 export { startPostfix } from './postfix.ts';
+export { type Preferences, startThunderbird, type Thunderbird } from './thunderbird.ts';
 export { fetchTool, type Tool } from './tools.ts';
