@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { readAll, streamError } from './conformance.test-util.ts';
 import type { LinkEvent } from './event.ts';
 import type { ResolvedHost } from './resolved-host.ts';
-import { reached, recordedLink, resolveRig, type SshRig, startSshRig } from './rig.test-util.ts';
+import { openAtOnce, reached, recordedLink, resolveRig, type SshRig, startSshRig } from './rig.test-util.ts';
 
 const signal = new AbortController().signal;
 const exec = (command: string): { type: 'exec'; command: string } => ({ type: 'exec', command });
@@ -41,7 +41,7 @@ describe('a link whose network changes', () => {
 
   /** A channel of a link that is up and has answered. */
   async function standing(): Promise<Channel> {
-    const channel = await link.open(exec('echo ready; cat'), { signal });
+    const channel = await openAtOnce(link, exec('echo ready; cat'));
     await once(channel.stream, 'data');
     while ((link.state as { rttMs?: number }).rttMs === undefined) await settle();
     return channel;

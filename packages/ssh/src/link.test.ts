@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { readAll, streamError } from './conformance.test-util.ts';
 import type { LinkEvent } from './event.ts';
 import type { ResolvedHost } from './resolved-host.ts';
-import { reached, recordedLink, resolveRig, type SshRig, startSshRig } from './rig.test-util.ts';
+import { openAtOnce, reached, recordedLink, resolveRig, type SshRig, startSshRig } from './rig.test-util.ts';
 
 const signal = new AbortController().signal;
 const exec = (command: string): { type: 'exec'; command: string } => ({ type: 'exec', command });
@@ -97,7 +97,7 @@ describe('a link to a real sshd', () => {
     }> {
       const env = virtualEnv();
       const { link } = recordedLink(host, { env });
-      const channel = await link.open(exec('echo ready; cat'), { signal });
+      const channel = await openAtOnce(link, exec('echo ready; cat'));
       await once(channel.stream, 'data');
       while ((link.state as { rttMs?: number }).rttMs === undefined) await settle();
       return { env, link, channel };
@@ -106,10 +106,7 @@ describe('a link to a real sshd', () => {
     test.each([0, 1, 2, 3, 4, 4.9])(
       'a stall of 8 s that begins %s s after the last word drops nothing',
       async (after) => {
-        const env = virtualEnv();
-        const { link } = recordedLink(host, { env });
-        const channel = await link.open(exec('cat'), { signal });
-        while ((link.state as { rttMs?: number }).rttMs === undefined) await settle();
+        const { env, link, channel } = await standing();
         await env.advance(after * 1000);
         await rig.ssh.pause();
         await env.advance(8000);
@@ -184,7 +181,7 @@ describe('MaxSessions', () => {
     const three = await Promise.all([1, 2, 3].map(() => link.open(exec('cat'), { signal })));
     await expect(link.open(exec('cat'), { signal })).rejects.toMatchObject({ code: 'channel-limit', layer: 'channel' });
     for (const channel of three) channel.stream.end();
-    await Promise.all(three.map(readAll));
+    await Promise.all(three.map((channel) => channel.exit));
     await (await link.open(exec('true'), { signal })).exit;
     await link.close();
   });

@@ -7,6 +7,9 @@ export const DEFAULT_MAX_CONNECTIONS = 16;
 /** How long a further connection is kept without a channel, ms. */
 export const SPARE_CONNECTION_IDLE_MS = 30_000;
 
+/** How long a connection refuses sessions after its last channel has ended, before it is asked again, ms. */
+const LINGER_MS = 2_000;
+
 /** What a pool tells its link. */
 export interface PoolOptions {
   readonly env: Env;
@@ -23,6 +26,8 @@ interface Member {
   readonly since: number;
   /** The far sshd refused a session here; until one ends there is no use in asking again. */
   full: boolean;
+  /** A channel was opened here. */
+  used: boolean;
   idle: Disposable | undefined;
 }
 
@@ -63,6 +68,7 @@ export class Pool {
       connection,
       since: this.#o.env.monotonicNow(),
       full: false,
+      used: false,
       idle: undefined,
     };
     this.#members.add(member);
@@ -92,6 +98,7 @@ export class Pool {
       }
       try {
         const channel = await member.connection.open(target, o);
+        member.used = true;
         void channel.exit.then(() => {
           member.full = false;
           this.#rest(member);
@@ -100,9 +107,7 @@ export class Pool {
       } catch (error) {
         this.#rest(member);
         if (!(error instanceof LinkError) || error.code !== 'channel-limit') throw error;
-        // Refused with none open: no connection will be given any (MaxSessions 0).
-        if (member.connection.sessions === 0) throw error;
-        member.full = true;
+        this.#markFull(member, error);
       }
     }
   }
@@ -111,6 +116,17 @@ export class Pool {
   async end(error?: LinkError): Promise<void> {
     this.#ending.abort();
     await Promise.all(this.connections().map((connection) => connection.end(error)));
+  }
+
+  /** Refused with none open: either no connection will be given any (MaxSessions 0), or commands of closed channels linger there. */
+  #markFull(member: Member, error: LinkError): void {
+    if (member.connection.sessions === 0) {
+      if (!member.used) throw error;
+      this.#o.env.schedule(LINGER_MS, () => {
+        member.full = false;
+      });
+    }
+    member.full = true;
   }
 
   #pick(target: Target): Member | undefined {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Link, systemEnv } from '@postern/core';
+import { type Channel, type Link, systemEnv, type Target } from '@postern/core';
 import { type RigOptions, startRig } from '@postern/testkit/rig';
 import type { LinkEvent } from './event.ts';
 import { createLink, type LinkOptions } from './link.ts';
@@ -44,4 +44,13 @@ export function reached(link: Link, type: Link['state']['type']): Promise<Link['
       resolve(state);
     });
   });
+}
+
+/** Opens on a link whose clock stands still: a dial that fails would wait for ever, so it is an error. */
+export function openAtOnce(link: Link, target: Target): Promise<Channel> {
+  const failed = reached(link, 'down').then((state) => {
+    throw (state as { error: Error }).error;
+  });
+  failed.catch(() => {});
+  return Promise.race([link.open(target, { signal: new AbortController().signal }), failed]);
 }
