@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { type Gate, readMaildir, type SeedMessage, seedMaildir } from '@postern/gate';
+import { type Gate, makeMaildir, readMaildir, type SeedMessage, seedMaildir, writeOwned } from '@postern/gate';
 import {
   type Display,
   type Preferences,
@@ -88,6 +88,8 @@ describe.runIf(HEAVY)('Thunderbird', () => {
 
   beforeAll(async () => {
     gate = await startRig();
+    await makeMaildir(join(gate.maildir, '.Sent'), gate.account);
+    await writeOwned(gate.account, join(gate.maildir, 'subscriptions'), 'Sent\n');
     messages = await seedMaildir(gate.maildir, { count: COUNT, account: gate.account });
     display = await startDisplay(gate);
   });
@@ -128,6 +130,7 @@ describe.runIf(HEAVY)('Thunderbird', () => {
 
     test('has the account and lists the inbox', async () => {
       await window.openInbox({ width: display.width, height: display.height, count });
+      await expect.poll(() => window.folders(), { timeout: 60_000 }).toContain('Sent');
       const listed = await window.list();
       expect(listed).toHaveLength(count);
       expect(listed.slice(0, COUNT).map(({ id, subject }) => ({ id, subject }))).toEqual(

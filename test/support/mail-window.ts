@@ -44,6 +44,8 @@ export interface MailWindow {
   trust(pem: string, address: { readonly host: string; readonly port: number }): Promise<string>;
   /** Fills the display, opens the inbox, and waits until it lists `count` messages. */
   openInbox(o: { readonly width: number; readonly height: number; readonly count: number }): Promise<void>;
+  /** The account's folders, by name. */
+  folders(): Promise<string[]>;
   /** Everything in the inbox, as the folder's index has it. */
   list(): Promise<Listed[]>;
   /** The texts of the rows that are on the screen, from the top. */
@@ -97,6 +99,7 @@ export function mailWindow({ marionette }: Thunderbird): MailWindow {
         height,
         count,
       ),
+    folders: () => run('return server.rootFolder.subFolders.map((it) => it.name);'),
     list: () =>
       run(
         `return [...inbox.messages].map((it) => ({
@@ -133,6 +136,7 @@ export function mailWindow({ marionette }: Thunderbird): MailWindow {
         const browser = reader.getMessagePaneBrowser();
         const uri = inbox.getUriForMsg(headerOf(args[0]));
         await until(() => reader.gMessageURI === uri && reader.msgLoaded);
+        for (const frame of [1, 2]) await new Promise((painted) => browser.contentWindow.requestAnimationFrame(painted));
         return {
           subject: reader.document.getElementById('expandedsubjectBox').textContent,
           from: reader.document.getElementById('expandedfromBox').textContent,
