@@ -100,6 +100,10 @@ let postfix: SmtpServer | undefined;
 const SENDS = {
   default_transport: false,
   smtpd_relay_restrictions: 'permit_mynetworks, reject_unauth_destination',
+  // What a process from before a reload has deferred is soon tried again.
+  minimal_backoff_time: '1s',
+  maximal_backoff_time: '2s',
+  queue_run_delay: '1s',
 } as const;
 const POSTFIX: Sender = {
   here: true,
