@@ -96,7 +96,8 @@ async function runScript<T>(
       (error) => done({ error: String(error) + "\\n" + (error && error.stack) }),
     );`;
   const answer = await send('WebDriver:ExecuteAsyncScript', { script, args });
-  const { value } = answer as { value: { value?: T; error?: string } };
+  const { value } = answer as { value: { value?: T; error?: string } | null };
+  if (value === null) throw new Error('a script was interrupted: a dialogue came up, or its window went');
   if (value.error !== undefined) throw new Error(value.error);
   return value.value as T;
 }
