@@ -23,6 +23,8 @@ export interface Connection {
   probe(): Promise<number>;
   /** The last round trip measured, ms. */
   readonly rttMs: number | undefined;
+  /** When the last byte came from the far side, monotonic ms. */
+  readonly heardAt?: number | undefined;
   /**
    * Ends the connection and its channels. `error` is what `closed` resolves with, default `aborted`. Resolves when its socket is
    * gone too. Idempotent.

@@ -131,6 +131,20 @@ describe('a link to a real sshd', () => {
       await link.close();
     });
 
+    test('it tells when the far side was last heard', async () => {
+      const { env, link, channel } = await standing();
+      await rig.ssh.pause();
+      const heard = link.heardAt;
+      await env.advance(4_000);
+      expect(link.heardAt).toBe(heard);
+      await rig.ssh.resume();
+      channel.stream.write('x');
+      await once(channel.stream, 'data');
+      expect(link.heardAt).toBe(env.monotonicNow());
+      await link.close();
+      expect(link.heardAt).toBeUndefined();
+    });
+
     test('a sleep of this side is not taken for silence of the other', async () => {
       const { env, link, channel } = await standing();
       await rig.ssh.pause();

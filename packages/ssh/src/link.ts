@@ -74,6 +74,10 @@ class KeptLink implements Link, ReverseAbility {
     return this.#state.type === 'up' && rttMs !== undefined ? { type: 'up', rttMs } : this.#state;
   }
 
+  get heardAt(): number | undefined {
+    return this.#pool?.heardAt;
+  }
+
   async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {
     // One signal may guard many opens: that is no leak for Node to warn of.
     setMaxListeners(0, o.signal);

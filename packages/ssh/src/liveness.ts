@@ -52,6 +52,11 @@ export class Liveness {
     return this.#leastRttMs;
   }
 
+  /** When the last byte came, monotonic ms. */
+  get heardAt(): number {
+    return this.#heard;
+  }
+
   /** A byte came. */
   heard(): void {
     this.#heard = this.#o.env.monotonicNow();

@@ -63,6 +63,12 @@ export class Pool {
     return measured.length === 0 ? undefined : Math.min(...measured);
   }
 
+  /** When the connection that has been silent longest was last heard, monotonic ms. */
+  get heardAt(): number | undefined {
+    const heard = this.connections().flatMap(({ heardAt }) => (heardAt === undefined ? [] : [heardAt]));
+    return heard.length === 0 ? undefined : Math.min(...heard);
+  }
+
   add(connection: Connection): void {
     const member: Member = {
       connection,

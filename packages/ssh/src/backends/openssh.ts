@@ -198,6 +198,9 @@ function lend(host: ResolvedHost, o: Lent): Connection {
     get rttMs() {
       return connection.rttMs;
     },
+    get heardAt() {
+      return connection.heardAt;
+    },
     probe: () => connection.probe(),
     async end(error) {
       await connection.end(error);

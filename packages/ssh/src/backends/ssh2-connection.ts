@@ -93,6 +93,10 @@ export class Ssh2Connection implements Connection {
     return this.#liveness.rttMs;
   }
 
+  get heardAt(): number {
+    return this.#liveness.heardAt;
+  }
+
   async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {
     o.signal.throwIfAborted();
     if (this.#over !== undefined) throw this.#over;
