@@ -100,15 +100,13 @@ let postfix: SmtpServer | undefined;
 const SENDS = {
   default_transport: false,
   smtpd_relay_restrictions: 'permit_mynetworks, reject_unauth_destination',
-  // What a process from before a reload has deferred is soon tried again.
-  minimal_backoff_time: '1s',
-  maximal_backoff_time: '2s',
-  queue_run_delay: '1s',
 } as const;
 const POSTFIX: Sender = {
   here: true,
   async prepare() {
-    postfix ??= await startPostfix(laptop, { domains: ['laptop.test'], settings: SENDS });
+    // Anew each time: a process from before a reload would speak by the old settings, and the relay's refusal would be final.
+    await postfix?.stop();
+    postfix = await startPostfix(laptop, { domains: ['laptop.test'], settings: SENDS });
     const tool = await fetchTool('postconf');
     const conf = join(laptop.dir, 'postfix', 'conf');
     const [master = 0] = await postfix.pids();
