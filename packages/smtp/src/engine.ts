@@ -8,6 +8,7 @@ import {
   type Outcome,
   printable,
   type Recipient,
+  raceAbort,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
 import type { OnCourierEvent } from './event.ts';
@@ -40,7 +41,7 @@ export function createEngine(o: EngineOptions): Courier {
   const run = async (source: JobSource, report: CourierReport, number: number): Promise<SessionResult> => {
     const { env, onEvent, skipNoise, windows, upgrade } = o;
     const receipt = o.receiptName();
-    const client = { ...(await o.client()), careful: number > 1 };
+    const client = { ...(await raceAbort(o.client(), report.signal)), careful: number > 1 };
     const channel = await o.open({ signal: report.signal, receipt });
     onEvent({ type: 'open', session: number });
     const result = await runSession({

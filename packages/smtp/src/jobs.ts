@@ -25,6 +25,7 @@ export class JobSource {
   readonly #fresh: Job[] = [];
   #pulling: Promise<void> | undefined;
   #exhausted = false;
+  #closed = false;
   #error: { readonly cause: unknown } | undefined;
 
   readonly #prepare: (entry: Entry) => Promise<readonly Recipient[]>;
@@ -65,12 +66,15 @@ export class JobSource {
 
   /** Tells the batch that no more is wanted. Does not wait: a generator that is waiting for an entry hears of it only then. */
   close(): void {
+    this.#closed = true;
     if (!this.#exhausted) this.#iterator.return?.().catch(() => {});
   }
 
   async #pull(): Promise<void> {
     try {
       const { value: entry, done } = await this.#iterator.next();
+      // Nobody is there any more to hear what became of its earlier attempts.
+      if (this.#closed) return;
       if (done === true) this.#exhausted = true;
       else this.#fresh.push(...toJobs(entry, await this.#prepare(entry)));
     } catch (cause) {

@@ -269,8 +269,10 @@ class Session {
         await this.#outbox.empty();
         return this.#over.resolve();
       } else {
+        // Before the flush: a stream in memory may bring the reply while it is written to.
+        const change = this.#change.promise;
         this.#outbox.flush();
-        await this.#change.promise;
+        await change;
       }
     }
   }
@@ -284,8 +286,9 @@ class Session {
     const full = this.#reports.busy || this.#machine.open >= this.#window;
     const job = full ? undefined : source.take();
     if (job === undefined) {
+      const change = this.#change.promise;
       this.#outbox.flush();
-      await Promise.race(full || source.done ? [this.#change.promise] : [source.ready(), this.#change.promise]);
+      await Promise.race(full || source.done ? [change] : [source.ready(), change]);
       return;
     }
     const { entry, recipients } = job;
