@@ -23,7 +23,7 @@ import {
   unsendable,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
-import { BLOCKED_TIMEOUT_MS, REPLY_TIMEOUT_MS } from './session.ts';
+import { BLOCKED_TIMEOUT_MS, REPLY_TIMEOUT_MS } from './session-options.ts';
 import { wayOf } from './way.ts';
 
 /** What {@link createDirect} needs. */

@@ -13,7 +13,8 @@ import {
 import { DeliveryError } from './error.ts';
 import type { OnCourierEvent } from './event.ts';
 import { type Job, JobSource } from './jobs.ts';
-import { runSession, type SessionResult, type Upgrade } from './session.ts';
+import { runSession } from './session.ts';
+import type { SessionResult, Upgrade } from './session-options.ts';
 
 /** What makes one kind of courier. */
 export interface EngineOptions {

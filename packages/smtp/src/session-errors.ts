@@ -1,0 +1,22 @@
+import { type ClientEvent, printable, replyText } from '@postern/core';
+import { DeliveryError } from './error.ts';
+
+/** The server has said 421, or refused RSET. */
+export function closedBy(event: ClientEvent & { type: 'closing' }): DeliveryError {
+  const said = printable(replyText(event.reply), 200);
+  return new DeliveryError(`the far side is closing the session: ${said}`, { code: 'closed', reply: event.reply });
+}
+
+/** Greeting, EHLO, STARTTLS or AUTH was refused. */
+export function refusedBy(event: ClientEvent & { type: 'refused' }): DeliveryError {
+  const code = event.at === 'auth' ? 'auth' : event.at === 'starttls' ? 'tls' : 'refused';
+  const said = event.reply === undefined ? '' : `: ${printable(replyText(event.reply), 200)}`;
+  return new DeliveryError(`${event.reason}${said}`, { code, reply: event.reply });
+}
+
+/** A reply that answers nothing that was asked. */
+export function outOfStep(event: ClientEvent & { type: 'out-of-step' }): DeliveryError {
+  const said = printable(replyText(event.reply), 120);
+  const message = `the session is out of step: ${said} in answer to ${event.at}`;
+  return new DeliveryError(message, { code: 'protocol', reply: event.reply });
+}
