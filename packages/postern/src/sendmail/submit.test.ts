@@ -166,7 +166,7 @@ describe('a message given to sendmail', () => {
     ['a@b@c', 'a@b@c', '\n', 65],
     ['a sender is one address', '-f a@x,b@x c@x', '\n', 65],
     ['line 3 of the message holds a carriage return', 'a@x', 'Subject: x\n\nbare\rreturn\n', 65],
-    ['999 octets', 'a@x', `\n${'x'.repeat(999)}\n`, 65],
+    ['more than 998 octets', 'a@x', `\n${'x'.repeat(999)}\n`, 65],
     ['NUL', 'a@x', '\n\0', 65],
     ['the header is over', 'a@x', `${'X-Y: 1\n'.repeat(200_000)}\n`, 65],
   ])('a message is refused: %s', async (message, argv, text, status) => {

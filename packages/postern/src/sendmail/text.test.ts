@@ -1,7 +1,8 @@
+import { MAX_TEXT_LINE_OCTETS as LINE_OCTETS } from '@postern/core';
 import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LINE_OCTETS, textReader } from './text.ts';
+import { textReader } from './text.ts';
 
 function read(chunks: readonly Uint8Array[], dotEnds = false): Buffer {
   const reader = textReader({ dotEnds });
@@ -45,8 +46,8 @@ describe('text on standard input', () => {
     ['a\r', 'line 1 .* carriage return'],
     ['a\nb\n\0\n', 'line 3 .* NUL'],
     ['\0', 'line 1 .* NUL'],
-    [`a\n${'x'.repeat(LINE_OCTETS + 1)}\n`, 'line 2 .* 999 octets'],
-    ['x'.repeat(LINE_OCTETS + 1), 'line 1 .* 999 octets'],
+    [`a\n${'x'.repeat(LINE_OCTETS + 1)}\n`, 'line 2 .* more than 998 octets'],
+    ['x'.repeat(LINE_OCTETS + 1), 'line 1 .* more than 998 octets'],
   ];
   for (const [input, why] of refused) {
     test.each(splits(bytes(input)))(`${JSON.stringify(input.slice(0, 20))} is refused, %s`, (_how, chunks) => {
