@@ -86,6 +86,7 @@ class Sshd implements SshServer {
   readonly #context: GateContext;
   readonly #setup: SshdSetup;
   #daemon: Daemon | undefined;
+  #paused: readonly number[] = [];
   #port = 0;
 
   constructor(context: GateContext, setup: SshdSetup) {
@@ -154,11 +155,14 @@ class Sshd implements SshServer {
   }
 
   async pause(): Promise<void> {
-    signalAll([this.#running().pid, ...(await this.#sshdChildren())], 'SIGSTOP');
+    // Remembered, since a child stopped just before it executes a command is not known by its name any more.
+    this.#paused = [...(await this.#sshdChildren()), this.#running().pid];
+    signalAll(this.#paused.toReversed(), 'SIGSTOP');
   }
 
   async resume(): Promise<void> {
-    signalAll([...(await this.#sshdChildren()), this.#running().pid], 'SIGCONT');
+    signalAll([...new Set([...this.#paused, ...(await this.#sshdChildren()), this.#running().pid])], 'SIGCONT');
+    this.#paused = [];
   }
 
   async stop(): Promise<void> {

@@ -269,7 +269,8 @@ function commandsOf(bytes: string): string[] {
     if (command === 'DATA') {
       // Read as accepted; the tests above have the refused one.
       const end = /(?:^|\r\n|\n|\r)\.(?:\r\n|\n|\r)/.exec(rest);
-      if (end !== null) return [...commands, ...commandsOf(rest.slice(end.index + end[0].length))];
+      // A text without an end holds no command.
+      return end === null ? commands : [...commands, ...commandsOf(rest.slice(end.index + end[0].length))];
     }
   }
   return commands;
