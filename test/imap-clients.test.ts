@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
@@ -16,10 +15,10 @@ import {
   type ImapEvent,
 } from '@postern/imap';
 import { createLink, resolveHost } from '@postern/ssh';
-import { fetchTool, startRig } from '@postern/testkit/rig';
+import { fetchTool, makeCertificate, startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { start } from './support/lend.ts';
-import { run } from './support/postern.ts';
+import { run, runTool } from './support/postern.ts';
 
 /** Every reader there is, through the endpoint, in plain and over TLS: real sshd and Dovecot behind it. */
 type Mode = 'plain' | EndpointTls['mode'];
@@ -44,7 +43,7 @@ beforeAll(async () => {
   link = createLink(await resolveHost('gate', { sshConfig: gate.client.configFile, environment }), { env: systemEnv });
   const onEvent = (event: ImapEvent): void => void events.push(event);
   imapd = createImapd({ link, spare: 1, env: systemEnv, onEvent });
-  const secureContext = await makeCertificate();
+  const secureContext = await secureContextOf();
   for (const mode of MODES) {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -72,13 +71,10 @@ afterAll(async () => {
   await gate?.stop();
 });
 
-async function makeCertificate(): Promise<SecureContext> {
-  cert = join(gate.dir, 'cert.pem');
-  const key = join(gate.dir, 'key.pem');
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  execFileSync('openssl', ['req', '-x509', ...made, '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
-  return createSecureContext({ key: await readFile(key), cert: await readFile(cert) });
+async function secureContextOf(): Promise<SecureContext> {
+  const made = await makeCertificate({ dir: gate.dir, names: ['DNS:localhost', 'IP:127.0.0.1'] });
+  cert = made.certFile;
+  return createSecureContext(made);
 }
 
 const port = (mode: Mode): number => served.get(mode)?.port ?? 0;
@@ -318,7 +314,7 @@ kind, data = c.fetch('7', '(BODY.PEEK[])')
 sys.stdout.buffer.write(data[0][1])
 c.logout()
 `;
-    const ran = await run('python3', ['-c', code]);
+    const ran = await runTool('python3', ['-c', code]);
     expect(ran.stderr).toBe('');
     expect(ran.stdout).toBe(messages[6]?.bytes.toString('utf8'));
   });

@@ -6,7 +6,17 @@ import { type Gate, makeKey, readMaildir } from '@postern/gate';
 import { startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { FROM_SOURCES, hostPort, makePlace, PLAIN, type Place, postern, type Ran, run, up } from './support/postern.ts';
+import {
+  FROM_SOURCES,
+  hostPort,
+  makePlace,
+  PLAIN,
+  type Place,
+  postern,
+  type Ran,
+  runTool,
+  up,
+} from './support/postern.ts';
 
 /** The main job on real parts: sshd, Dovecot's imapd and Exim; every fault it can meet, and that no mail is lost by any. */
 let gate: Gate;
@@ -61,7 +71,7 @@ describe('a gate named only in ssh_config', () => {
     expect(bounce).toMatch(/Final-Recipient: rfc822; ?nobody@gate\.test/);
     expect(bounce).toMatch(/Status: 5\.1\.1/);
     await queueEnds(place);
-    const listing = await run('curl', [
+    const listing = await runTool('curl', [
       '-sS',
       `imap://${daemon.imap[0]}/INBOX`,
       '-u',
@@ -85,7 +95,7 @@ describe('a gate named only in ssh_config', () => {
     });
     const line = await new Promise<string>((resolve) => child.stdout.once('data', (chunk) => resolve(String(chunk))));
     const [, imap] = /^ready imap=(127\.0\.0\.1:\d+) smtp=127\.0\.0\.1:\d+\n$/.exec(line) ?? [];
-    const fetched = await run('curl', ['-sS', `imap://${imap}/`, '-u', 'a:b']);
+    const fetched = await runTool('curl', ['-sS', `imap://${imap}/`, '-u', 'a:b']);
     expect(fetched.stdout).toContain('INBOX');
     child.kill('SIGTERM');
     expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
@@ -238,7 +248,7 @@ describe('up stays up, and no mail is lost', () => {
     expect(await queue(place)).toMatchObject([
       { state: 'queued', next: null, reason: expect.stringContaining('refuses'), recipients: [{ outcome: null }] },
     ]);
-    const login = await run('curl', ['-sS', '-v', `imap://${daemon.imap[0]}/`, '-u', 'a:b']);
+    const login = await runTool('curl', ['-sS', '-v', `imap://${daemon.imap[0]}/`, '-u', 'a:b']);
     expect(login.stderr).toContain('BYE [UNAVAILABLE]');
     await gate.ssh.start();
     expect((await postern(place, ['queue', 'flush'])).code).toBe(0);

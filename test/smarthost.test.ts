@@ -1,13 +1,12 @@
-import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { type Gate, readMaildir } from '@postern/gate';
-import { startRig } from '@postern/testkit/rig';
+import { makeCertificate, startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { SMTPServer } from 'smtp-server';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hostPort, makePlace, type Place, postern, run, type Up, up } from './support/postern.ts';
+import { hostPort, makePlace, type Place, postern, type Up, up } from './support/postern.ts';
 
 /** Mail through a host and mail through plain smarthosts, from one daemon. */
 let gate: Gate;
@@ -21,12 +20,9 @@ const PASSWORD = 'smarthost-canary-73f1';
 
 beforeAll(async () => {
   gate = await startRig();
-  const [cert, key] = [join(gate.dir, 'sh.pem'), join(gate.dir, 'sh-key.pem')];
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
-  await run('openssl', ['req', '-x509', ...made, '-keyout', key, '-out', cert, ...subject]);
+  const made = await makeCertificate({ dir: gate.dir, names: ['DNS:localhost'], name: 'smarthost' });
   server = new SMTPServer({
-    ...{ secure: true, cert: readFileSync(cert), key: readFileSync(key), disableReverseLookup: true },
+    ...{ secure: true, cert: made.cert, key: made.key, disableReverseLookup: true },
     onAuth: ({ username, password }, _session, done) =>
       username === 'me@home.example' && password === PASSWORD ? done(null, { user: username }) : done(new Error('no')),
     onRcptTo: ({ address }, _session, done) =>
@@ -54,7 +50,7 @@ beforeAll(async () => {
   ];
   const listeners = '[[imap]]\nlisten = ["127.0.0.1:0"]\nhost = "gate"\n[smtp]\nlisten = ["127.0.0.1:0"]\n';
   const made2 = await makePlace(gate, `${listeners}${routes.join('\n')}\n`, 'smarthost');
-  place = { ...made2, env: { ...made2.env, NODE_EXTRA_CA_CERTS: cert } };
+  place = { ...made2, env: { ...made2.env, NODE_EXTRA_CA_CERTS: made.certFile } };
   daemon = await up(place);
 });
 afterAll(async () => {

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import { type Gate, readMaildir } from '@postern/gate';
-import { fetchTool, startRig } from '@postern/testkit/rig';
+import { fetchTool, makeCertificate, startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hostPort, makePlace, type Place, postern, run, type Up, up } from './support/postern.ts';
+import { hostPort, makePlace, type Place, postern, run, runTool, type Up, up } from './support/postern.ts';
 
 /** The certificate Postern makes for itself, verified by real clients on every listener. */
 let gate: Gate;
@@ -72,14 +72,11 @@ describe('the certificate', () => {
   test("may be the user's own, and one that does not fit its key is refused", async () => {
     const own = join(gate.dir, 'own');
     await mkdir(own, { recursive: true });
-    const [cert, key] = [join(own, 'cert.pem'), join(own, 'key.pem')];
-    const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-    const subject = ['-subj', '/CN=own', '-addext', 'subjectAltName=IP:127.0.0.1'];
-    await run('openssl', ['req', '-x509', ...made, '-keyout', key, '-out', cert, ...subject]);
+    const { certFile: cert, keyFile: key } = await makeCertificate({ dir: own, names: ['IP:127.0.0.1'] });
     const table = `[[imap]]\nlisten = ["127.0.0.1:0"]\nhost = "gate"\ntls = "implicit"\ntls_certificate = "${cert}"\n`;
     const good = await makePlace(gate, `${table}tls_key = "${key}"\n`, 'own-good');
     await using served = await up(good);
-    const read = await run('curl', ['-sS', '--cacert', cert, `imaps://${served.imap[0]}/`, '-u', 'a:b']);
+    const read = await runTool('curl', ['-sS', '--cacert', cert, `imaps://${served.imap[0]}/`, '-u', 'a:b']);
     expect(read, read.stderr).toMatchObject({ code: 0, stdout: expect.stringContaining('INBOX') });
     const bad = await makePlace(gate, `${table}tls_key = "${join(place.dir, 'state', 'tls', 'key.pem')}"\n`, 'own-bad');
     const refused = await postern(bad, ['up']);
@@ -93,10 +90,10 @@ describe('IMAP over TLS', () => {
     'curl trusts it as %s with STARTTLS, and nothing is to be had in plain',
     async (name) => {
       const args = ['-sS', `imap://${plus(name)}/`, '-u', 'a:b'];
-      const read = await run('curl', [...args, '--ssl-reqd', '--cacert', certificate]);
+      const read = await runTool('curl', [...args, '--ssl-reqd', '--cacert', certificate]);
       expect(read, read.stderr).toMatchObject({ code: 0, stdout: expect.stringContaining('INBOX') });
-      expect((await run('curl', [...args, '--ssl-reqd'])).code).toBe(60);
-      expect((await run('curl', args)).code).not.toBe(0);
+      expect((await runTool('curl', [...args, '--ssl-reqd'])).code).toBe(60);
+      expect((await runTool('curl', args)).code).not.toBe(0);
     },
   );
 
@@ -110,7 +107,7 @@ describe('IMAP over TLS', () => {
     for (const [address, how] of probes) {
       const connect = ['-connect', address ?? '', '-CAfile', certificate, '-verify_return_error', '-brief'];
       const ip = ['-verify_ip', hostPort(address).host.replace(/[[\]]/g, '')];
-      const ran = await run('openssl', ['s_client', ...connect, ...ip, ...how], { input: 'Q\n' });
+      const ran = await runTool('openssl', ['s_client', ...connect, ...ip, ...how], { input: 'Q\n' });
       expect(ran.stderr + ran.stdout, `${address}`).toContain('Verification: OK');
     }
   });
@@ -124,7 +121,7 @@ for client in (plain, imaplib.IMAP4_SSL('127.0.0.1', int(sys.argv[3]), ssl_conte
     client.login('a', 'b'); print(client.select('INBOX')[0]); client.logout()
 `;
     const ports = [daemon.imap[0], daemon.imap[2]].map((address) => String(hostPort(address).port));
-    const ran = await run('python3', ['-c', script, certificate, ...ports]);
+    const ran = await runTool('python3', ['-c', script, certificate, ...ports]);
     expect(ran, ran.stderr).toMatchObject({ code: 0, stdout: 'OK\nOK\n' });
   });
 

@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Gate } from '@postern/gate';
+import { fetchTool } from '@postern/testkit/rig';
 
 const MAIN = resolve(import.meta.dirname, '../../packages/postern/src/main.ts');
 /** How the command is run from sources, with no build. */
@@ -88,6 +89,12 @@ export function run(
     spawn(command, args, { env: o.env ?? process.env, cwd: o.cwd, stdio: ['pipe', 'pipe', 'pipe'] }),
     o.input ?? '',
   );
+}
+
+/** Runs a program of the rig to its end: an installed one, or one fetched into the cache. */
+export async function runTool(name: string, args: readonly string[], o: Parameters<typeof run>[2] = {}): Promise<Ran> {
+  const tool = await fetchTool(name);
+  return run(tool.command, [...tool.args, ...args], { ...o, env: { ...(o.env ?? process.env), ...tool.env } });
 }
 
 function finish(child: ChildProcess, input: string | Buffer): Promise<Ran> {

@@ -1,11 +1,11 @@
-import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, createSecureContext, type SecureContext } from 'node:tls';
 import { systemEnv } from '@postern/core';
 import { memoryLink } from '@postern/testkit';
+import { makeCertificate } from '@postern/testkit/rig';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { dial, hangUpAll, listen, type TestClient, testClient } from './client.test-util.ts';
 import type { EndpointTls } from './connection.ts';
@@ -17,14 +17,11 @@ let secureContext: SecureContext;
 let ca: Buffer;
 const cleanups: (() => Promise<unknown>)[] = [];
 
-beforeAll(() => {
+beforeAll(async () => {
   const dir = mkdtempSync(join(tmpdir(), 'tls-'));
-  const [key, cert] = [join(dir, 'key'), join(dir, 'cert')];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  execFileSync('openssl', ['req', '-x509', ...made, '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
-  ca = readFileSync(cert);
-  secureContext = createSecureContext({ key: readFileSync(key), cert: ca });
+  const made = await makeCertificate({ dir, names: ['DNS:localhost', 'IP:127.0.0.1'] });
+  ca = made.cert;
+  secureContext = createSecureContext(made);
   rmSync(dir, { recursive: true });
 });
 afterEach(async () => {

@@ -1,9 +1,9 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemEnv } from '@postern/core';
+import { makeCertificate } from '@postern/testkit/rig';
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeEntry, makeReport, toBatch } from './courier.test-util.ts';
@@ -12,14 +12,10 @@ import { createSmarthostCourier, parseSmarthost, type SmarthostOptions } from '.
 const dir = mkdtempSync(join(tmpdir(), 'postern-smarthost-'));
 let cert = '';
 let key = '';
-beforeAll(() => {
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
-  const files = ['-keyout', join(dir, 'key.pem'), '-out', join(dir, 'cert.pem')];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', ...subject, ...files], {
-    stdio: 'ignore',
-  });
-  cert = readFileSync(join(dir, 'cert.pem'), 'utf8');
-  key = readFileSync(join(dir, 'key.pem'), 'utf8');
+beforeAll(async () => {
+  const made = await makeCertificate({ dir, names: ['DNS:localhost'] });
+  cert = made.cert.toString();
+  key = made.key.toString();
 });
 afterAll(() => rmSync(dir, { recursive: true }));
 

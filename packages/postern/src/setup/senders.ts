@@ -69,6 +69,7 @@ function eximBlocks(facts: SetupFacts): { router: string[]; transport: string[];
     transport: [
       'postern_smtp:',
       '  driver = smtp',
+      `  port = ${smtp.port}`,
       ...tls,
       ...(facts.password === 'any' ? [] : ['  hosts_require_auth = *']),
     ],

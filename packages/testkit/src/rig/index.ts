@@ -1,4 +1,5 @@
 export { rigPrograms } from './cache.ts';
+export { makeCertificate, type TestCertificate } from './certificate.ts';
 export { type Display, startDisplay } from './display.ts';
 export { type LoginServer, startDovecot } from './dovecot.ts';
 export { type RigOptions, startRig } from './gate.ts';

@@ -7,7 +7,8 @@ import { rigPrograms } from './cache.ts';
 const TOOLS: Record<string, ProgramSpec> = {
   mutt: tool('mutt'),
   neomutt: tool('neomutt'),
-  mbsync: tool('mbsync', 'isync'),
+  // Its PLAIN is a plug-in of Cyrus SASL.
+  mbsync: tool('mbsync', 'isync+libsasl2-modules'),
   offlineimap: tool('offlineimap', 'offlineimap3'),
   fetchmail: tool('fetchmail'),
   getmail: tool('getmail', 'getmail6'),
@@ -15,6 +16,8 @@ const TOOLS: Record<string, ProgramSpec> = {
   alpine: tool('alpine'),
   imapfilter: tool('imapfilter'),
   curl: tool('curl'),
+  openssl: tool('openssl'),
+  python3: tool('python3'),
   swaks: tool('swaks'),
   msmtp: tool('msmtp'),
   'bsd-mailx': tool('bsd-mailx'),
@@ -63,7 +66,7 @@ async function interpreter(program: Program): Promise<{ command: string; args: r
   return { command: join(program.root, 'usr/bin', wanted), args: [program.command] };
 }
 
-/** Where Perl and Python find what was unpacked beside the program. */
+/** Where Perl, Python and Cyrus SASL find what was unpacked beside the program. */
 async function modulePaths(root: string): Promise<Record<string, string>> {
   const entries = await readdir(join(root, 'usr'), { recursive: true }).catch(() => []);
   const pick = (pattern: RegExp): string => {
@@ -72,5 +75,10 @@ async function modulePaths(root: string): Promise<Record<string, string>> {
   };
   const perl = pick(/^(share\/perl5|share\/perl\/[\d.]+|lib\/[^/]+-linux-gnu\/perl5?\/[\d.]+)$/);
   const python = pick(/^lib\/python3[\d.]*(\/dist-packages|\/lib-dynload)?$/);
-  return { ...(perl === '' ? {} : { PERL5LIB: perl }), ...(python === '' ? {} : { PYTHONPATH: python }) };
+  const sasl = pick(/^lib\/[^/]+-linux-gnu\/sasl2$/);
+  return {
+    ...(perl === '' ? {} : { PERL5LIB: perl }),
+    ...(python === '' ? {} : { PYTHONPATH: python }),
+    ...(sasl === '' ? {} : { SASL_PATH: sasl }),
+  };
 }
