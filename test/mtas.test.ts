@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { appendFile, mkdir, readFile, symlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -289,6 +290,9 @@ test('the network goes away, each is given two messages, and when it is back eac
   expect(await readMaildir(gate.maildir)).toHaveLength(before + marks.length);
 });
 
+/** Postfix logs in through Cyrus SASL, which looks for its mechanisms at a path that is compiled in (libsasl2-modules). */
+const HAS_SASL_PLAIN = readdirSync('/usr/lib').some((dir) => existsSync(`/usr/lib/${dir}/sasl2`));
+
 describe.each(['starttls', 'implicit'])('over TLS (%s), the certificate verified, with the local password', (tls) => {
   beforeAll(async () => {
     await closeAll();
@@ -297,7 +301,8 @@ describe.each(['starttls', 'implicit'])('over TLS (%s), the certificate verified
     daemon = await up(place);
   });
 
-  test.each(HERE.filter(([, { prepare }]) => prepare !== prepareHome))('%s', async (name, sender) => {
+  const able = HERE.filter(([name, { prepare }]) => prepare !== prepareHome && (name !== 'Postfix' || HAS_SASL_PLAIN));
+  test.each(able)('%s', async (name, sender) => {
     await sender.prepare();
     await sender.give(`${tls}-${name}`);
     await expect.poll(async () => (await arrived(`${tls}-${name}`)).length, LONGEST_WAIT).toBe(1);

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
@@ -158,6 +159,7 @@ class Sshd implements SshServer {
     // Remembered, since a child stopped just before it executes a command is not known by its name any more.
     this.#paused = [...(await this.#sshdChildren()), this.#running().pid];
     signalAll(this.#paused.toReversed(), 'SIGSTOP');
+    await Promise.all(this.#paused.map(hasStopped));
   }
 
   async resume(): Promise<void> {
@@ -216,4 +218,13 @@ function sshdConfig(context: GateContext, o: SshdSetup & { config: readonly stri
     ...(matchAt === -1 ? [] : o.config.slice(matchAt)),
     '',
   ].join('\n');
+}
+
+/** Resolves when the process has stopped or gone: a signal takes effect when the process runs next. Without /proc, at once. */
+async function hasStopped(pid: number): Promise<void> {
+  for (;;) {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+    if (!/\) [^TtZX] /.test(stat)) return;
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
 }
