@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { fetchTool } from './tools.ts';
@@ -20,9 +20,25 @@ export async function makeCertificate(o: {
 }): Promise<TestCertificate> {
   const openssl = await fetchTool('openssl');
   const [certFile, keyFile] = [join(o.dir, `${o.name ?? 'cert'}.pem`), join(o.dir, `${o.name ?? 'cert'}-key.pem`)];
-  const subject = ['-subj', '/CN=localhost', '-addext', `subjectAltName=${o.names.join()}`];
-  const made = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  const args = ['req', '-x509', ...made, '-keyout', keyFile, '-out', certFile, ...subject];
+  // Its own configuration lies where the package would be installed.
+  const config = join(o.dir, 'openssl.cnf');
+  await writeFile(config, '[req]\ndistinguished_name = name\n[name]\n');
+  const extensions = ['-addext', `subjectAltName=${o.names.join()}`, '-addext', 'basicConstraints=critical,CA:TRUE'];
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyFile];
+  const args = [
+    'req',
+    '-config',
+    config,
+    '-x509',
+    '-days',
+    '2',
+    '-subj',
+    '/CN=localhost',
+    ...extensions,
+    ...key,
+    '-out',
+    certFile,
+  ];
   await promisify(execFile)(openssl.command, args, { env: { ...process.env, ...openssl.env } });
   return { certFile, keyFile, cert: await readFile(certFile), key: await readFile(keyFile) };
 }
