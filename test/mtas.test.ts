@@ -291,7 +291,7 @@ test('the network goes away, each is given two messages, and when it is back eac
 });
 
 /** Postfix logs in through Cyrus SASL, which looks for its mechanisms at a path that is compiled in (libsasl2-modules). */
-const HAS_SASL_PLAIN = readdirSync('/usr/lib').some((dir) => existsSync(`/usr/lib/${dir}/sasl2`));
+const HAS_SASL_PLAIN = readdirSync('/usr/lib').some((dir) => existsSync(`/usr/lib/${dir}/sasl2/libplain.so`));
 
 describe.each(['starttls', 'implicit'])('over TLS (%s), the certificate verified, with the local password', (tls) => {
   beforeAll(async () => {
