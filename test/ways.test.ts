@@ -20,7 +20,9 @@ async function send(smtp: string | undefined, o: { subject: string; to: string[]
 }
 const texts = async (): Promise<string[]> => (await readMaildir(gate.maildir)).map(String);
 async function arrived(mark: string): Promise<string> {
-  const found = async (): Promise<string[]> => (await texts()).filter((text) => text.includes(`Subject: ${mark}`));
+  // By the header: a bounce quotes the message it is about.
+  const found = async (): Promise<string[]> =>
+    (await texts()).filter((text) => text.split(/\r?\n\r?\n/)[0]?.includes(mark));
   await expect.poll(async () => (await found()).length, { timeout: 30_000 }).toBe(1);
   return (await found())[0] ?? '';
 }
