@@ -1,3 +1,5 @@
+import { seededRandom } from '@postern/core';
+
 /** A made-up message. */
 export interface SeedMessage {
   /** Header and body with CRLF, as IMAP's `BODY[]` and SMTP's DATA (before dot-stuffing) carry it. */
@@ -44,7 +46,7 @@ const HOUR_MS = 3_600_000;
 
 /** Message number `index` of a seed: sender, subject, thread, text and attachment depend on both and on nothing else. */
 export function makeMessage(index: number, seed = 1): SeedMessage {
-  const random = generator(seed * 7919 + index);
+  const random = seededRandom(seed * 7919 + index);
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
   const [name, address] = pick(PEOPLE);
   // Every fourth message answers the one before it.
@@ -108,15 +110,4 @@ function withAttachment(text: string, random: () => number): string {
     '--=_gate--',
     '',
   ].join('\r\n');
-}
-
-/** Mulberry32: small, seeded, good enough to vary text. */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -102,14 +102,16 @@ export function sshTransport(o: SshTransportOptions): SshTransport {
   };
 }
 
+/** What a message asks for beside its envelope. */
+interface MessageOptions {
+  readonly dsn: DsnOptions | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
 /** Where messages go: over a link, or into a spool. */
 interface Way {
   readonly idle: boolean;
-  send(
-    mail: MailEnvelope,
-    body: Body,
-    o: { dsn: DsnOptions | undefined; signal: AbortSignal | undefined },
-  ): Promise<Result>;
+  send(mail: MailEnvelope, body: Body, o: MessageOptions): Promise<Result>;
   verify(): Promise<void>;
   close(): Promise<void>;
 }
@@ -143,11 +145,7 @@ class Sender implements Way {
     return this.#stock?.idle ?? true;
   }
 
-  async send(
-    mail: MailEnvelope,
-    body: Body,
-    { dsn, signal }: { dsn: DsnOptions | undefined; signal: AbortSignal | undefined },
-  ): Promise<Result> {
+  async send(mail: MailEnvelope, body: Body, { dsn, signal }: MessageOptions): Promise<Result> {
     const envelope = toEnvelope(mail, { facts: body.facts, dsn });
     const stock = this.#getStock();
     const entry = {
@@ -277,11 +275,7 @@ class Keeper implements Way {
     this.#env = env;
   }
 
-  async send(
-    mail: MailEnvelope,
-    body: Body,
-    { dsn, signal }: { dsn: DsnOptions | undefined; signal: AbortSignal | undefined },
-  ): Promise<Result> {
+  async send(mail: MailEnvelope, body: Body, { dsn, signal }: MessageOptions): Promise<Result> {
     const envelope = toEnvelope(mail, { facts: body.facts, dsn });
     const writer = await this.#open();
     const id = await writer.accept(envelope, body.open(), signal === undefined ? {} : { signal });

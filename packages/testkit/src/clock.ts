@@ -1,4 +1,6 @@
-import type { Env } from '@postern/core';
+import { type Env, seededRandom } from '@postern/core';
+
+export { seededRandom };
 
 /** A clock that moves only when told, and a seeded generator. */
 export interface VirtualEnv extends Env {
@@ -12,17 +14,6 @@ export interface VirtualEnv extends Env {
   jumpWall(ms: number): void;
   /** How many timers are armed. */
   readonly pending: number;
-}
-
-/** A small seeded generator (mulberry32): numbers in [0, 1). */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** Lets every promise and I/O callback that is ready run. */
