@@ -71,9 +71,11 @@ async function intake(gate: Gate): Promise<void> {
         const intakes = Object.entries(ports).map(([who, port]) => ({
           who,
           async run() {
-            const ms = await lasting(() => smtpSource(port, makeLoad(count), { sessions, keepOpen }));
+            // Exim 4.96 holds its answer to QUIT back for 200 ms: all of them would take minutes.
+            const sent = who === 'exim' && !keepOpen ? count / 10 : count;
+            const ms = await lasting(() => smtpSource(port, makeLoad(sent), { sessions, keepOpen }));
             if (who === 'exim') await exim.clear();
-            return count / (ms / 1000);
+            return sent / (ms / 1000);
           },
         }));
         await alternately(report, [...intakes, ...loops], {

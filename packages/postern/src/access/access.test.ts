@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { AllowRule } from '../config/schema.ts';
 import { createAdmit } from './admit.ts';
-import { identifyPeer } from './kernel.ts';
+import { findPeer, identifyPeer } from './kernel.ts';
 import { ensurePassword, passwordFile, rotatePassword, verifyPassword } from './password.ts';
-import { findEstablished } from './proc-net.ts';
+import { type Endpoint, findEstablished } from './proc-net.ts';
 
 const linux = process.platform === 'linux';
 const root = process.getuid?.() === 0;
@@ -94,12 +94,19 @@ describe('rows of /proc/net/tcp', () => {
   const row = (state: string, own = 1000) =>
     `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n` +
     `   3: 0100007F:8C26 0100007F:0477 ${state} 00000000:00000000 00:00000000 00000000  ${own}        0 4711 1 0000000000000000 20 4 30 10 -1\n`;
-  const find = (tcp: string, from = 35878) =>
-    findEstablished({ tcp, tcp6: '' }, { address: '127.0.0.1', port: from }, { address: '127.0.0.1', port: 1143 });
+  const end = (port: number): Endpoint => ({ address: '127.0.0.1', port });
+  const find = (tcp: string, from = 35878) => findEstablished(tcp, end(from), end(1143));
   test('an established one is found', () => expect(find(row('01'))).toEqual({ uid: 1000, inode: 4711 }));
   test.each(['04', '05', '06', '08', '0A'])('state %s is not', (state) => expect(find(row(state))).toBeUndefined());
   test('another port is not', () => expect(find(row('01'), 35879)).toBeUndefined());
+  test('one socket printed twice is one', () =>
+    expect(find(row('01') + row('01'))).toEqual({ uid: 1000, inode: 4711 }));
   test('two rows for one connection are none', () => expect(find(row('01') + row('01', 0))).toBeUndefined());
+  test('one that a reading left out is looked for again', async () => {
+    const texts = ['', '', row('01')];
+    const read = () => Promise.resolve({ text: texts.shift() ?? '', ours: new Set<number>() });
+    expect(await findPeer([read, read], end(35878), end(1143))).toEqual({ type: 'user', uid: 1000 });
+  });
 });
 
 describe('who comes in', () => {

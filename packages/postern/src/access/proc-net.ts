@@ -18,19 +18,14 @@ export interface TcpRow {
 const ESTABLISHED = '01';
 
 /**
- * Finds the ESTABLISHED row whose own end is `local` and whose far end is `remote`, in the text of both tables. A v4 connection is looked
- * for in both shapes: a program with a v6 socket shows as v4-mapped in tcp6. Undefined when there is none, or more than one.
+ * Finds the ESTABLISHED row whose own end is `local` and whose far end is `remote`, in the text of either table. A v4 connection is looked
+ * for in both shapes: a program with a v6 socket shows as v4-mapped in tcp6. The kernel prints a socket twice when the table changes while it
+ * is read (seen on Linux 6.18): rows of one inode are one socket. Undefined when there is none, or more than one.
  */
-export function findEstablished(
-  tables: { tcp: string; tcp6: string },
-  local: Endpoint,
-  remote: Endpoint,
-): TcpRow | undefined {
-  const rows = [
-    ...rowsOf(tables.tcp, hexV4(local), hexV4(remote)),
-    ...rowsOf(tables.tcp6, hexV6(local), hexV6(remote)),
-  ];
-  return rows.length === 1 ? rows[0] : undefined;
+export function findEstablished(table: string, local: Endpoint, remote: Endpoint): TcpRow | undefined {
+  const rows = [...rowsOf(table, hexV4(local), hexV4(remote)), ...rowsOf(table, hexV6(local), hexV6(remote))];
+  const [first] = rows;
+  return rows.every(({ uid, inode }) => uid === first?.uid && inode === first.inode) ? first : undefined;
 }
 
 function rowsOf(table: string, local: string | undefined, remote: string | undefined): TcpRow[] {
