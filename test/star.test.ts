@@ -108,8 +108,8 @@ describe('the star', () => {
     expect(undeclared).toEqual([]);
   });
 
-  // Names of pure functions: `isIP`, `domainToASCII`. Streams, timers and files are what a codec does without.
-  const PURE = ['node:net', 'node:url'];
+  // Names of pure functions: `isAscii`, `isIP`, `domainToASCII`. Streams, timers and files are what a codec does without.
+  const PURE = ['node:buffer', 'node:net', 'node:url'];
   test('core takes types and pure functions alone from Node, and nothing else from outside', () => {
     const taken = sources('core')
       .filter((file) => !isTest(file))

@@ -34,9 +34,8 @@ export interface Item {
   busy: boolean;
   /** Charged deferrals since it came here. */
   deferrals: number;
-  /** Queue life when it came, and the lane's uptime then, ms. */
-  readonly elapsedBefore: number;
-  readonly uptimeBefore: number;
+  /** The lane's uptime, whole ms, at which its queue life began; negative when that was before the lane. */
+  readonly born: number;
 }
 
 /** One pull of an entry by a courier. */
@@ -134,7 +133,7 @@ export class Lane {
 
   /** Queue life of an item, ms. */
   elapsed(item: Item): number {
-    return item.elapsedBefore + this.#uptimeNow() - item.uptimeBefore;
+    return this.#uptimeNow() - item.born;
   }
 
   /** When an item is tried next, monotonic ms; undefined while that depends on the link. */
@@ -152,8 +151,7 @@ export class Lane {
       due: 0,
       busy: false,
       deferrals: 0,
-      elapsedBefore: elapsed,
-      uptimeBefore: this.#uptimeNow(),
+      born: Math.round(this.#uptimeNow() - elapsed),
     };
     this.items.set(id, item);
     this.#push(item);

@@ -26,12 +26,17 @@ export interface Slot {
   readonly arrived: number;
   readonly eightBit: boolean;
   readonly envelopeJson: string;
-  /** Absent while nothing was recorded. */
-  ledger: Ledger | undefined;
-  /** Where the journal's next line goes. */
-  journalLength: number;
+  /** Undefined while nothing was recorded. */
+  journal: Journal | undefined;
+}
+
+/** What is kept in memory of a journal. */
+export interface Journal {
+  readonly ledger: Ledger;
+  /** Where the next line goes. */
+  length: number;
   /** Bytes of a torn line follow; they are cut away first. */
-  journalTorn: boolean;
+  torn: boolean;
 }
 
 /** What a look at one file of the queue gave. */
@@ -44,7 +49,7 @@ export type Found =
 /** A slot from a header that is known. */
 export function slotOf(id: EntryId, header: StoredHeader): Slot {
   const { size, arrived, eightBit, envelopeJson } = header;
-  return { id, size, arrived, eightBit, envelopeJson, ledger: undefined, journalLength: 0, journalTorn: false };
+  return { id, size, arrived, eightBit, envelopeJson, journal: undefined };
 }
 
 /** Reads the header of an open file. `buffer` is scratch space. */
@@ -100,15 +105,13 @@ function readJournal(queue: string, slot: Slot): { damagedLine?: number } {
     throw error;
   }
   const { records, length, damaged } = parseJournal(bytes);
-  slot.journalLength = length;
-  slot.journalTorn = bytes.length > length;
   const ledger = new Ledger();
   for (const [at, record] of records.entries()) {
     if (at === damaged?.at) ledger.apply(damageHold(damaged.line));
     ledger.apply(record);
   }
   ledger.closeAttempts();
-  slot.ledger = ledger;
+  slot.journal = { ledger, length, torn: bytes.length > length };
   return damaged === undefined || !ledger.held ? {} : { damagedLine: damaged.line };
 }
 

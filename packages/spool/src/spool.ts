@@ -17,7 +17,16 @@ import { storedEnvelope } from './format.ts';
 import { journalLine, Ledger, untouched } from './journal.ts';
 import { type Ownership, takeOwnership } from './lock.ts';
 import { readBody } from './read.ts';
-import { type Found, journalName, lookAtArrival, type Slot, scanQueue, slotOf, sweepDrafts } from './recover.ts';
+import {
+  type Found,
+  type Journal,
+  journalName,
+  lookAtArrival,
+  type Slot,
+  scanQueue,
+  slotOf,
+  sweepDrafts,
+} from './recover.ts';
 import { KEEP_FREE_BYTES, Store } from './store.ts';
 
 /** How often the queue is looked over for entries no notice came of, milliseconds. */
@@ -199,9 +208,9 @@ class OwnedSpool implements Spool {
     onEvent({ type: 'corrupt', id, reason, path: join(this.#store.corrupt, id) });
   }
 
-  #state({ id, size, arrived, envelopeJson, eightBit, ledger }: Slot): EntryState {
+  #state({ id, size, arrived, envelopeJson, eightBit, journal }: Slot): EntryState {
     const envelope = storedEnvelope({ envelopeJson, eightBit });
-    return ledger?.state({ id, size, arrived, envelope }) ?? untouched({ id, size, arrived, envelope });
+    return journal?.ledger.state({ id, size, arrived, envelope }) ?? untouched({ id, size, arrived, envelope });
   }
 
   async accept(
@@ -266,31 +275,32 @@ class OwnedSpool implements Spool {
     const slot = this.#slots.get(id);
     if (slot === undefined || this.#removals.has(id)) throw gone(id);
     const bytes = Buffer.concat(records.map(journalLine));
+    slot.journal ??= { ledger: new Ledger(), length: 0, torn: false };
+    const { journal } = slot;
     try {
-      await this.#appendBytes(slot, bytes);
+      await this.#appendBytes(id, journal, bytes);
     } catch (error) {
       if (!isFull(error)) throw error;
       await unlinkIfThere(this.#o.disk, join(this.#store.dir, 'reserve'));
-      await this.#appendBytes(slot, bytes).catch((again: unknown) => {
+      await this.#appendBytes(id, journal, bytes).catch((again: unknown) => {
         throw isFull(again) ? new SpoolError('the disk is full', { code: 'no-space', cause: again }) : again;
       });
     }
-    slot.ledger ??= new Ledger();
-    for (const record of records) slot.ledger.apply(record);
+    for (const record of records) journal.ledger.apply(record);
   }
 
-  async #appendBytes(slot: Slot, bytes: Uint8Array): Promise<void> {
+  async #appendBytes(id: EntryId, journal: Journal, bytes: Uint8Array): Promise<void> {
     const { disk } = this.#o;
-    const fd = await disk.openForWrite(join(this.#store.queue, journalName(slot.id)));
-    const isNew = slot.journalLength === 0;
+    const fd = await disk.openForWrite(join(this.#store.queue, journalName(id)));
+    const isNew = journal.length === 0;
     try {
-      if (slot.journalTorn) await disk.truncate(fd, slot.journalLength);
-      slot.journalTorn = true;
-      await disk.write(fd, bytes, slot.journalLength);
+      if (journal.torn) await disk.truncate(fd, journal.length);
+      journal.torn = true;
+      await disk.write(fd, bytes, journal.length);
       await disk.syncData(fd).catch((error: unknown) => {
         throw this.#store.fault('a journal', error);
       });
-      slot.journalTorn = false;
+      journal.torn = false;
     } finally {
       await disk.close(fd);
     }
@@ -299,7 +309,7 @@ class OwnedSpool implements Spool {
         throw this.#store.fault(this.#store.queue, error);
       });
     }
-    slot.journalLength += bytes.length;
+    journal.length += bytes.length;
   }
 
   remove(id: EntryId): Promise<void> {
@@ -319,9 +329,9 @@ class OwnedSpool implements Spool {
     await this.#store.queueSync.sync().catch((error: unknown) => {
       throw this.#store.fault(this.#store.queue, error);
     });
-    const slot = this.#slots.get(id);
+    const journal = this.#slots.get(id)?.journal;
     this.#slots.delete(id);
-    if (slot !== undefined && (slot.journalLength > 0 || slot.journalTorn)) {
+    if (journal !== undefined && (journal.length > 0 || journal.torn)) {
       await unlinkIfThere(disk, join(this.#store.queue, journalName(id)));
     }
   }

@@ -1,3 +1,4 @@
+import { isAscii } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { type EntryId, type Env, type Envelope, newEntryId, raceAbort, SpoolError } from '@postern/core';
@@ -188,7 +189,7 @@ export class Store {
     for await (const chunk of guarded(message, signal)) {
       hash.update(chunk);
       size += chunk.length;
-      eightBit ||= hasEightBit(chunk);
+      eightBit ||= !isAscii(chunk);
       pending.push(chunk);
       pendingBytes += chunk.length;
       if (pendingBytes >= WRITE_BYTES) await flush();
@@ -250,11 +251,6 @@ function acceptError(error: unknown, signal: AbortSignal | undefined): unknown {
     code: 'io',
     cause: error,
   });
-}
-
-function hasEightBit(chunk: Uint8Array): boolean {
-  for (let at = 0; at < chunk.length; at++) if ((chunk[at] as number) > 127) return true;
-  return false;
 }
 
 /** Ends as soon as the signal aborts, even while the source is silent; what the source throws comes as a {@link SourceError}. */

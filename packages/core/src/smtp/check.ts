@@ -1,3 +1,5 @@
+import { isAscii } from 'node:buffer';
+
 /**
  * Which bytes may travel as a message: CRLF line ends only, no NUL, no line over 998 octets (RFC 5322 §2.1.1, §2.3; RFC 5321 §4.5.3.1.6).
  * What passes here cannot be cut short or smuggle a second message at a server that takes bare LF as a line end.
@@ -34,6 +36,20 @@ export interface MessageChecker {
     | { readonly type: 'unfit'; readonly fault: MessageFault };
 }
 
+type Finder = (from: number) => number;
+
+/** Where `octet` is next, from a place on; the length when nowhere. Looks again only behind what it found last. */
+function finder(chunk: Uint8Array, octet: number): Finder {
+  let found = -1;
+  return (from) => {
+    if (found < from) {
+      const at = chunk.indexOf(octet, from);
+      found = at < 0 ? chunk.length : at;
+    }
+    return found;
+  };
+}
+
 /** Makes a {@link MessageChecker}. */
 export function createMessageChecker(): MessageChecker {
   let fault: MessageFault | undefined;
@@ -46,27 +62,29 @@ export function createMessageChecker(): MessageChecker {
   let eightBitHeader = false;
 
   const scan = (chunk: Uint8Array): MessageFault['type'] | undefined => {
-    for (let at = 0; at < chunk.length; at++) {
-      const octet = chunk[at] as number;
-      if (octet === 10) {
-        if (!afterCr) return 'bare-lf';
+    const ascii = isAscii(chunk);
+    const [nextCr, nextLf, nextNul] = [13, 10, 0].map((octet) => finder(chunk, octet)) as [Finder, Finder, Finder];
+    for (let at = 0; at < chunk.length; ) {
+      if (afterCr) {
+        if (chunk[at] !== 10) return 'bare-cr';
         afterCr = false;
         if (lineOctets === 0) inHeader = false;
         lineOctets = 0;
         line++;
+        at++;
         continue;
       }
-      if (afterCr) return 'bare-cr';
-      if (octet === 13) {
-        afterCr = true;
-        continue;
-      }
-      if (octet === 0) return 'nul';
-      if (octet > 127) {
+      const end = Math.min(nextCr(at), nextLf(at), nextNul(at));
+      lineOctets += end - at;
+      if (lineOctets > MAX_TEXT_LINE_OCTETS) return 'long-line';
+      if (!ascii && !isAscii(chunk.subarray(at, end))) {
         eightBit = true;
-        if (inHeader) eightBitHeader = true;
+        eightBitHeader ||= inHeader;
       }
-      if (++lineOctets > MAX_TEXT_LINE_OCTETS) return 'long-line';
+      if (chunk[end] === 10) return 'bare-lf';
+      if (chunk[end] === 0) return 'nul';
+      afterCr = end < chunk.length;
+      at = end + 1;
     }
     return undefined;
   };

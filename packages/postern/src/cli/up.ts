@@ -27,7 +27,7 @@ export async function up(
     return { config, plan: planUp(config, { hosts: o.hosts, imap, smtp }) };
   };
   const { config, plan } = read();
-  const log = createLogger({
+  const log = await createLogger({
     format: o.logFormat ?? (options.json ? 'json' : leadsToJournal(env.JOURNAL_STREAM, 2) ? 'journal' : 'text'),
     tty: output.errTty,
     debug: Boolean(env.POSTERN_DEBUG),

@@ -91,20 +91,22 @@ describe('the service manager', () => {
 });
 
 describe('the log', () => {
-  const lines = (format: LogFormat): string => {
+  const lines = async (format: LogFormat): Promise<string> => {
     let text = '';
     const write = (chunk: string): void => {
       text += chunk;
     };
-    const log = createLogger({ format, tty: false, debug: false, write });
+    const log = await createLogger({ format, tty: false, debug: false, write });
     log.info({ host: 'gate', password: 'hunter2', auth: { pass: 'hunter2' } }, 'gate: link up');
     log.debug('unseen');
     return text;
   };
-  test('is one plain line, without secrets', () => {
-    expect(lines('text')).toMatch(/^\[?[\d-]+ [\d:.]+\]? INFO: gate: link up\n$/);
+  test('is one plain line, without secrets', async () => {
+    expect(await lines('text')).toMatch(/^\[?[\d-]+ [\d:.]+\]? INFO: gate: link up\n$/);
   });
-  test('has a priority and no time for the journal', () => expect(lines('journal')).toBe('<6>gate: link up\n'));
+  test('has a priority and no time for the journal', async () => {
+    expect(await lines('journal')).toBe('<6>gate: link up\n');
+  });
   test('knows the journal by device and inode', () => {
     const file = join(dir, 'journal');
     writeFileSync(file, '');
@@ -115,8 +117,8 @@ describe('the log', () => {
     expect(leadsToJournal(undefined, fd)).toBe(false);
     closeSync(fd);
   });
-  test('is JSON when asked, without secrets', () => {
-    const record = JSON.parse(lines('json')) as Record<string, unknown>;
+  test('is JSON when asked, without secrets', async () => {
+    const record = JSON.parse(await lines('json')) as Record<string, unknown>;
     expect(record).toMatchObject({
       level: 'info',
       time: expect.any(String),

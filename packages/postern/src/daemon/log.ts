@@ -1,6 +1,5 @@
 import { fstatSync } from 'node:fs';
 import { type Logger, type LoggerOptions, pino } from 'pino';
-import pretty from 'pino-pretty';
 
 export type { Logger } from 'pino';
 
@@ -39,7 +38,7 @@ export function leadsToJournal(stream: string | undefined, fd: number): boolean 
 const SECRETS = ['password', 'pass', 'secret', 'passphrase', '*.password', '*.pass', '*.secret', '*.passphrase'];
 
 /** The daemon's log. Every line is written before the call returns, so that nothing is lost by an exit. */
-export function createLogger(o: LogOptions): Logger {
+export async function createLogger(o: LogOptions): Promise<Logger> {
   const level = o.debug ? 'debug' : 'info';
   const options: LoggerOptions = {
     ...{ level, base: null, redact: { paths: SECRETS, censor: '[secret]' } },
@@ -48,7 +47,9 @@ export function createLogger(o: LogOptions): Logger {
   if (o.format === 'json') return pino({ ...options, timestamp: pino.stdTimeFunctions.isoTime }, { write: o.write });
   if (o.format === 'journal')
     return pino({ ...options, timestamp: false }, { write: (line) => o.write(forJournal(line)) });
-  const format = pretty.prettyFactory({
+  // Two megabytes that only this form needs.
+  const { prettyFactory } = await import('pino-pretty');
+  const format = prettyFactory({
     colorize: o.tty,
     translateTime: o.tty ? 'SYS:HH:MM:ss' : 'SYS:yyyy-mm-dd HH:MM:ss.l',
     ignore: 'pid,hostname',
