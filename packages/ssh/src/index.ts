@@ -11,7 +11,7 @@ export { FORWARD_OPEN_MS, FORWARD_SESSIONS, startForward } from './forward.ts';
 export type { ForwardEvent, OnForwardEvent } from './forward-event.ts';
 export type { AcceptedKey } from './host-key.ts';
 export { fingerprint } from './host-key.ts';
-export type { LinkOptions } from './link.ts';
+export type { HostLink, LinkOptions } from './link.ts';
 export { createLink } from './link.ts';
 export type { ResolveOptions } from './resolve.ts';
 export { resolveHost } from './resolve.ts';

@@ -51,6 +51,13 @@ describe('a link', () => {
     expect(step(phase, wake('network'), 1)).toEqual({ type: 'dialling', attempt: 1, dial: 3 });
   });
 
+  test('redirected, dials anew wherever it stands, unless nothing wanted it yet', () => {
+    const redirected: Happening = { type: 'redirected' };
+    expect(run([redirected])).toEqual({ type: 'idle' });
+    for (const before of [[wanted], [wanted, failed('hostkey-unknown')], [wanted, { type: 'dialled' } as const]])
+      expect(run([...before, redirected])).toEqual({ type: 'dialling', attempt: 1, dial: 2 });
+  });
+
   test('waits for somebody after a host key fault', () => {
     const down = run([wanted, failed('hostkey-unknown')]);
     expect(down).not.toHaveProperty('retryInMs');

@@ -32,6 +32,8 @@ export type Happening =
   | { readonly type: 'wake'; readonly why: WakeReason }
   /** A file the failure depends on (known_hosts, key, agent) has changed. */
   | { readonly type: 'changed' }
+  /** The host's settings are others now; the connections there are serve what runs on them and nothing new. */
+  | { readonly type: 'redirected' }
   | { readonly type: 'close' };
 
 /** First and longest span of the redial back-off, ms; the wait is drawn evenly from [0, span). */
@@ -59,6 +61,8 @@ export function step(phase: Phase, event: Happening, random: number): Phase {
       return phase.type === 'down' ? dialling(phase.attempt + 1, phase.dial + 1) : phase;
     case 'changed':
       return phase.type === 'down' ? dialling(1, phase.dial + 1) : phase;
+    case 'redirected':
+      return phase.type === 'idle' ? phase : dialling(1, phase.dial + 1);
     case 'wake':
       return wake(phase, event.why);
   }

@@ -1,10 +1,13 @@
 import { once } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type Channel, LinkError } from '@postern/core';
 import { settle, virtualEnv } from '@postern/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { dialHost } from './backends/auto.ts';
 import { readAll, streamError } from './conformance.test-util.ts';
+import type { Connection } from './connection.ts';
 import type { LinkEvent } from './event.ts';
+import type { HostLink } from './link.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 import { openAtOnce, reached, recordedLink, resolveRig, type SshRig, startSshRig } from './rig.test-util.ts';
 
@@ -78,6 +81,73 @@ describe('a link to a real sshd', () => {
     await expect(waiting).rejects.toThrow('had enough');
     await link.close();
     await rig.ssh.start();
+  });
+
+  describe('given other settings', () => {
+    let other: SshRig;
+    beforeAll(async () => {
+      other = await startSshRig();
+    });
+    afterAll(() => other?.stop());
+    /** A link that keeps its connections for the test to see, and a channel on the first. */
+    async function used(): Promise<{ link: HostLink; made: Connection[]; channel: Channel }> {
+      const made: Connection[] = [];
+      const { link } = recordedLink(host, {
+        async dial(...to) {
+          const connection = await dialHost(...to);
+          made.push(connection);
+          return connection;
+        },
+      });
+      return { link, made, channel: await link.open(exec('cat'), { signal }) };
+    }
+    const portOf = async (link: HostLink): Promise<number> => {
+      const text = await readAll(await link.open(exec('echo $SSH_CONNECTION'), { signal }));
+      return Number(text.toString().trim().split(' ').at(-1));
+    };
+
+    test('connects by them, while what runs goes on where it is', async () => {
+      const { link, made, channel } = await used();
+      const next = await resolveRig(other);
+      link.redirect(next);
+      expect(await portOf(link)).toBe(next.port);
+      channel.stream.end('still');
+      expect((await readAll(channel)).toString()).toBe('still');
+      expect(await made[0]?.closed).toMatchObject({ code: 'lost', message: 'the settings of gate have changed' });
+      expect(link.state.type).toBe('up');
+      await link.close();
+    });
+
+    test('gives up a dial that was under way by the old ones', async () => {
+      const silent = createServer().listen(0, '127.0.0.1');
+      await once(silent, 'listening');
+      const { link } = recordedLink({ ...host, port: (silent.address() as AddressInfo).port });
+      const waiting = portOf(link);
+      await once(silent, 'connection');
+      link.redirect(host);
+      expect(await waiting).toBe(host.port);
+      await link.close();
+      silent.close();
+    });
+
+    test('closed, it ends what still ran by the old ones', async () => {
+      const { link, channel } = await used();
+      const failing = streamError(channel);
+      link.redirect(await resolveRig(other));
+      await link.close();
+      expect(await failing).toMatchObject({ code: 'aborted' });
+    });
+
+    test('retired, it opens nothing more and closes with its last channel', async () => {
+      const { link, made, channel } = await used();
+      const retired = link.retire();
+      await expect(link.open(exec('true'), { signal })).rejects.toMatchObject({ code: 'aborted' });
+      channel.stream.end('still');
+      expect((await readAll(channel)).toString()).toBe('still');
+      await retired;
+      await made[0]?.closed;
+      expect(link.state.type).toBe('idle');
+    });
   });
 
   test('closed while dialling leaves nothing behind, and its waiters go', async () => {

@@ -39,22 +39,33 @@ export interface LinkOptions {
   readonly dial?: Dial;
 }
 
+/** A link whose host may get other settings, or go, without ending what runs. */
+export interface HostLink extends Link {
+  /** From now on connections are made as `host` says. Those there are open nothing more, and end with the last of their channels. */
+  redirect(host: ResolvedHost): void;
+  /** Opens nothing more, and closes when the last channel has ended. */
+  retire(): Promise<void>;
+}
+
 /**
  * A link to a host: nothing happens until the first `open` or `wake`; from then on it is kept, and redialled whenever it is lost,
  * until `close`. All channels share its connections.
  */
-export function createLink(host: ResolvedHost, o: LinkOptions): Link {
+export function createLink(host: ResolvedHost, o: LinkOptions): HostLink {
   return new KeptLink(host, o);
 }
 
-class KeptLink implements Link, ReverseAbility {
+class KeptLink implements HostLink, ReverseAbility {
   readonly host: string;
-  readonly #resolved: ResolvedHost;
+  #resolved: ResolvedHost;
   readonly #o: LinkOptions;
   readonly #listeners = new Set<(state: LinkState) => void>();
   #phase: Phase = { type: 'idle' };
   #state: LinkState = { type: 'idle' };
   #pool: Pool | undefined;
+  /** Pools of the settings there were before. */
+  readonly #retired = new Set<Pool>();
+  #retiring = false;
   /** Resolves at the next change of phase. */
   #changed = deferred<void>();
   /** Belongs to the present phase, and ends with it. */
@@ -143,6 +154,27 @@ class KeptLink implements Link, ReverseAbility {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
+  redirect(host: ResolvedHost): void {
+    this.#resolved = host;
+    void this.#retirePool();
+    this.#happen({ type: 'redirected' });
+  }
+
+  async retire(): Promise<void> {
+    this.#retiring = true;
+    await this.#retirePool();
+    await this.close();
+  }
+
+  async #retirePool(): Promise<void> {
+    const pool = this.#pool;
+    if (pool === undefined) return;
+    this.#pool = undefined;
+    this.#retired.add(pool);
+    await pool.retire();
+    this.#retired.delete(pool);
+  }
+
   async close(): Promise<void> {
     this.#happen({ type: 'close' });
     await Promise.allSettled(this.#work);
@@ -152,6 +184,7 @@ class KeptLink implements Link, ReverseAbility {
   async #whenUp(signal: AbortSignal): Promise<Pool> {
     for (;;) {
       signal.throwIfAborted();
+      if (this.#retiring) throw closedError(this.host);
       this.#happen({ type: 'wanted' });
       const phase = this.#phase;
       if (phase.type === 'closed') throw closedError(this.host);
@@ -193,9 +226,9 @@ class KeptLink implements Link, ReverseAbility {
         return;
       case 'closed': {
         this.#vigil?.[Symbol.dispose]();
-        const pool = this.#pool;
+        if (this.#pool !== undefined) this.#retired.add(this.#pool);
         this.#pool = undefined;
-        if (pool !== undefined) this.#track(pool.end(closedError(this.host)));
+        for (const pool of this.#retired) this.#track(pool.end(closedError(this.host)));
         return;
       }
       case 'idle':

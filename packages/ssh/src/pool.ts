@@ -1,11 +1,14 @@
 import { setMaxListeners } from 'node:events';
-import { type Channel, type Env, LinkError, raceAbort, type Target } from '@postern/core';
+import { type Channel, type Env, LinkError, raceAbort, sleep, type Target } from '@postern/core';
 import type { Connection } from './connection.ts';
 
 /** Connections a link may have to one host, when MaxSessions makes it need several. */
 export const DEFAULT_MAX_CONNECTIONS = 16;
 /** How long a further connection is kept without a channel, ms. */
 export const SPARE_CONNECTION_IDLE_MS = 30_000;
+
+/** How often a retired pool looks which of its connections have no channel any more, ms. */
+const RETIRED_LOOK_MS = 1_000;
 
 /** How long a connection refuses sessions after its last channel has ended, before it is asked again, ms. */
 const LINGER_MS = 2_000;
@@ -115,6 +118,17 @@ export class Pool {
         if (!(error instanceof LinkError) || error.code !== 'channel-limit') throw error;
         this.#markFull(member, error);
       }
+    }
+  }
+
+  /** Ends each connection once it has no channel, at once where there is none. Resolves when all are gone. Never rejects. */
+  async retire(): Promise<void> {
+    const message = `the settings of ${this.#o.host} have changed`;
+    while (this.size > 0 && !this.#ending.signal.aborted) {
+      const free = this.connections().filter(({ channels }) => channels === 0);
+      // `lost`: who asks for a channel just now asks the next connection.
+      await Promise.all(free.map((one) => one.end(new LinkError(message, { code: 'lost', layer: 'tcp' }))));
+      if (this.size > 0) await sleep(this.#o.env, RETIRED_LOOK_MS, this.#ending.signal).catch(() => {});
     }
   }
 

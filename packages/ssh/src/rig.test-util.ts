@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Channel, type Link, systemEnv, type Target } from '@postern/core';
 import { type RigOptions, startRig } from '@postern/testkit/rig';
 import type { LinkEvent } from './event.ts';
-import { createLink, type LinkOptions } from './link.ts';
+import { createLink, type HostLink, type LinkOptions } from './link.ts';
 import { resolveHost } from './resolve.ts';
 import type { HostOverrides, ResolvedHost } from './resolved-host.ts';
 
@@ -22,7 +22,10 @@ export function resolveRig(rig: SshRig, overrides: HostOverrides = {}, name = 'g
 }
 
 /** A link and everything it told. */
-export function recordedLink(host: ResolvedHost, o: Partial<LinkOptions> = {}): { link: Link; events: LinkEvent[] } {
+export function recordedLink(
+  host: ResolvedHost,
+  o: Partial<LinkOptions> = {},
+): { link: HostLink; events: LinkEvent[] } {
   const events: LinkEvent[] = [];
   const link = createLink(host, { env: systemEnv, onEvent: (event) => events.push(event), ...o });
   return { link, events };
