@@ -62,7 +62,7 @@ async function reroute(place: Place, daemon: Up, routes: string): Promise<void> 
   await writeFile(place.config, `${text.slice(0, text.indexOf('[[route]]'))}${routes}`);
   const seen = daemon.log().length;
   daemon.child.kill('SIGHUP');
-  await expect.poll(() => daemon.log().slice(seen), LONGEST_WAIT).toMatch(/reloaded routes/);
+  await expect.poll(() => daemon.log().slice(seen), LONGEST_WAIT).toMatch(/SIGHUP: reloaded/);
 }
 
 describe('a message for several gates', () => {

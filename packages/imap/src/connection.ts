@@ -25,7 +25,7 @@ export interface EndpointTls {
   readonly secureContext: SecureContext | (() => SecureContext);
 }
 
-/** Where a login leads: always the same imapd, or the one its login name picks (undefined: no such host). */
+/** Where a login leads: always the same imapd, or the one its login name picks (undefined: no such host); asked at every login. */
 export type ImapdFor = Imapd | ((user: string) => Imapd | undefined);
 
 /** What a {@link Connection} needs. */
@@ -154,7 +154,7 @@ export class Connection {
     if (admission?.type === 'password' && !admission.verify(login.password.reveal())) {
       return this.#refuse(login, 'AUTHENTICATIONFAILED', 'Wrong password');
     }
-    const imapd = typeof this.#o.imapd === 'function' ? this.#o.imapd(login.user) : this.#o.imapd;
+    const imapd = this.#imapdFor(login.user);
     if (imapd === undefined) {
       return this.#refuse(login, 'AUTHENTICATIONFAILED', 'The login name must be the name of a host');
     }
@@ -171,6 +171,10 @@ export class Connection {
       if (action.type === 'write') this.#stream.write(action.bytes);
       else if (action.type === 'splice') this.#join(imapd, taken, action.rest);
     }
+  }
+
+  #imapdFor(user: string): Imapd | undefined {
+    return typeof this.#o.imapd === 'function' ? this.#o.imapd(user) : this.#o.imapd;
   }
 
   #report(imapd: Imapd, user: string, taken: Taken, ms: number): void {
@@ -219,8 +223,8 @@ export class Connection {
   }
 
   async #preauth(): Promise<void> {
-    const imapd = this.#o.imapd;
-    if (typeof imapd === 'function') return this.#end();
+    const imapd = this.#imapdFor('');
+    if (imapd === undefined) return this.#end();
     const began = this.#o.env.monotonicNow();
     const taken = await this.#take(imapd, (code, reason) => this.#bye(code, reason));
     if (taken === undefined) return;

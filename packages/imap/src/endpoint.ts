@@ -17,7 +17,7 @@ export interface EndpointOptions {
   readonly env: Env;
   readonly onEvent?: OnImapEvent;
   readonly tls?: EndpointTls;
-  /** For Unix sockets: no login, the far PREAUTH greeting itself. Needs an `Imapd`, not a function. */
+  /** For Unix sockets: no login, the far PREAUTH greeting itself. A function is asked with an empty name. */
   readonly preauth?: boolean;
   /** What the greeting calls us (default `Postern`). */
   readonly name?: string;

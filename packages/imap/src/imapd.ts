@@ -157,7 +157,9 @@ export class Imapd implements AsyncDisposable {
       try {
         return await raceAbort(opening.result, signal, late);
       } catch (error) {
-        if (signal.aborted || !isLinkDown(error)) throw error;
+        // Ended with the spares: this one was wanted, and is opened for itself.
+        const ended = this.#closing.signal.aborted;
+        if (signal.aborted || !(ended || isLinkDown(error))) throw error;
       }
     }
     // The link may be lost under an open; it redials, and the second try waits for that.

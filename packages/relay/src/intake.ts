@@ -64,6 +64,8 @@ export interface IntakeOptions {
 export interface Intake {
   /** Sessions open now. */
   readonly sessions: number;
+  /** Takes no new sessions; those there are go on. */
+  stop(): void;
   /** Ends: sessions at rest are told 421, messages under way get `graceMs` (5 s), a message that is being committed always gets its reply. */
   close(o?: { graceMs?: number }): Promise<void>;
 }
@@ -147,10 +149,12 @@ export function createIntake(o: IntakeOptions): Intake {
   }
 
   o.server.on('connection', arrive);
+  const stop = (): void => void o.server.off('connection', arrive);
   return {
     get sessions() {
       return guests.size;
     },
+    stop,
     async close({ graceMs = DRAIN_MS } = {}) {
       closing = true;
       for (const socket of pending) socket.destroy();
@@ -170,7 +174,7 @@ export function createIntake(o: IntakeOptions): Intake {
         settle();
       });
       timer[Symbol.dispose]();
-      o.server.off('connection', arrive);
+      stop();
       o.server.on('connection', (socket: Socket) => socket.destroy());
     },
   };

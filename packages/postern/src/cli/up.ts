@@ -39,7 +39,7 @@ export async function up(
   const { imap, smtp } = daemon;
   output.out(options.json ? `${JSON.stringify({ event: 'ready', imap, smtp })}\n` : `${readyLine(imap, smtp)}\n`);
   await notifyServiceManager(env, ['READY=1', `STATUS=${readyLine(imap, smtp)}`]);
-  process.on('SIGHUP', () => reload(daemon, read, log));
+  process.on('SIGHUP', () => void reload(daemon, read, log));
   const name = await signals.first;
   log.info(`${name}: draining`);
   void notifyServiceManager(env, ['STOPPING=1']);
@@ -62,11 +62,11 @@ function readAddress(
 }
 
 /** SIGHUP: a configuration that cannot be used changes nothing. */
-function reload(daemon: Daemon, read: () => { config: Config; plan: Plan }, log: Logger): void {
+async function reload(daemon: Daemon, read: () => { config: Config; plan: Plan }, log: Logger): Promise<void> {
   try {
-    const late = daemon.reload(read());
+    const late = await daemon.reload(read());
     const rest = late.length === 0 ? '' : `; a restart is needed for ${late.join(', ')}`;
-    log[late.length === 0 ? 'info' : 'warn'](`SIGHUP: reloaded routes and access${rest}`);
+    log[late.length === 0 ? 'info' : 'warn'](`SIGHUP: reloaded${rest}`);
   } catch (error) {
     log.error(`SIGHUP: nothing reloaded: ${(error as Error).message}`);
   }

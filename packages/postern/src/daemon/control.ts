@@ -6,7 +6,7 @@ import { detailsOf, type QueueDetails } from '../queue/details.ts';
 import { routeFinder } from '../queue/route-of.ts';
 import { type QueueRow, toRow } from '../queue/row.ts';
 import type { DaemonParts } from './daemon.ts';
-import type { ForwardStatus, ReverseStatus } from './forwards.ts';
+import { type ForwardStatus, forwardStatus, type ReverseStatus } from './forwards.ts';
 import type { SmarthostStatus } from './smarthosts.ts';
 
 /** A host as `postern status --json` shows it. */
@@ -82,7 +82,7 @@ function details(parts: DaemonParts, id: string): Promise<QueueDetails> {
   const entry = findEntry(parts.spool, id);
   const row = rows(parts).find((candidate) => candidate.id === entry.id);
   if (row === undefined) throw noEntry(id);
-  return detailsOf(row, { spool: parts.spool, dir: spoolDirectory(parts.config.stateDir) });
+  return detailsOf(row, { spool: parts.spool, dir: spoolDirectory(parts.live.config.stateDir) });
 }
 
 /** Makes due, and wakes the links concerned: all, one entry, or what goes through one host. */
@@ -95,7 +95,7 @@ function flush(parts: DaemonParts, what: string | undefined): { entries: number 
       row.state !== 'held' &&
       (what === undefined || row.id === what || row.recipients.some((recipient) => recipient.host === what)),
   );
-  if (what === undefined) for (const { link } of parts.hosts.values()) link.wake('flush');
+  if (what === undefined) for (const { link } of parts.hosts.all) link.wake('flush');
   host?.link.wake('flush');
   parts.runner.flush(what);
   return { entries: concerned.length };
@@ -104,18 +104,16 @@ function flush(parts: DaemonParts, what: string | undefined): { entries: number 
 function status(parts: DaemonParts): DaemonStatus {
   const queue = { active: 0, queued: 0, deferred: 0, held: 0 };
   for (const row of rows(parts)) queue[row.state] += 1;
-  const sum = (list: readonly { readonly sessions: number }[]): number =>
-    list.reduce((total, { sessions }) => total + sessions, 0);
   return {
     pid: process.pid,
     startedAt: new Date(parts.startedAt).toISOString(),
-    imap: { listen: parts.listeners.imap, sessions: sum(parts.endpoints) },
-    smtp: { listen: parts.listeners.smtp, sessions: sum(parts.intakes) },
+    imap: { listen: parts.imap.addresses, sessions: parts.imap.sessions },
+    smtp: { listen: parts.smtp.addresses, sessions: parts.smtp.sessions },
     tls: parts.tls.all.map(({ files, fingerprint, validTo }) => ({
       ...{ certificate: files.certificate, fingerprint },
       validTo: new Date(validTo).toISOString(),
     })),
-    hosts: [...parts.hosts.values()].map(({ name, resolved, link, imapd }): HostStatus => {
+    hosts: parts.hosts.all.map(({ name, resolved, link, imapd }): HostStatus => {
       const { user, hostname, port } = resolved;
       const state = link.state;
       return {
@@ -128,7 +126,8 @@ function status(parts: DaemonParts): DaemonStatus {
       };
     }),
     smarthosts: parts.smarthosts.all,
-    ...parts.forwards.status,
+    forwards: forwardStatus(parts.forwards),
+    reverses: parts.reverses.status,
     queue,
   };
 }

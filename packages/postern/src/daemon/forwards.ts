@@ -1,20 +1,23 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type Admit, type Env, parseTarget, printable } from '@postern/core';
-import { type ForwardEvent, type LocalPlace, type RemoteBind, startForward, startReverse } from '@postern/ssh';
+import {
+  type ForwardEvent,
+  type HostLink,
+  type LocalPlace,
+  type RemoteBind,
+  startForward,
+  startReverse,
+} from '@postern/ssh';
 import type { Config } from '../config/load.ts';
 import { leadsTo } from '../config/rules.ts';
 import type { ListenAddress } from '../config/units.ts';
 import { PosternError } from '../errors.ts';
 import { requestQueueRun } from './etrn.ts';
-import type { Host } from './hosts.ts';
-import { type BoundListener, bindListener } from './listen.ts';
+import type { Host, Hosts } from './hosts.ts';
+import type { BoundListener } from './listen.ts';
+import type { ListenerTable, Wanted } from './listeners.ts';
 import type { Logger } from './log.ts';
 import { localHostname } from './runner.ts';
-
-/** A `[[forward]]` whose listener is bound, and keeps who connects waiting. */
-export interface BoundForward {
-  readonly listener: BoundListener;
-  readonly values: Config['forwards'][number];
-}
 
 /** A `[[forward]]` as `postern status --json` shows it. */
 export interface ForwardStatus {
@@ -36,36 +39,64 @@ export interface ReverseStatus {
   readonly fix?: string;
 }
 
-/** Forwards and reverse forwards at work. */
-export interface Forwards {
-  readonly status: { readonly forwards: readonly ForwardStatus[]; readonly reverses: readonly ReverseStatus[] };
-  /** Takes no more connections and ends those there are. */
-  close(): Promise<void>;
-}
+/** `[[forward]]` as configured. */
+export type ForwardValues = Config['forwards'][number];
+/** `[[reverse]]` as configured. */
+export type ReverseValues = Config['reverses'][number];
 
-/** Binds the listeners of every `[[forward]]`, handing each to `bound`. Throws as `bindListener`. */
-export async function bindForwards(
-  config: Config,
-  o: { uid: number; bound: (listener: BoundListener) => void },
-): Promise<BoundForward[]> {
-  const forwards: BoundForward[] = [];
-  for (const values of config.forwards) {
-    const listener = await bindListener(values.listen, { uid: o.uid, runtimeDir: config.runtimeDir });
-    o.bound(listener);
-    forwards.push({ listener, values });
-  }
-  return forwards;
-}
-
-/** What {@link startForwards} needs. */
-export interface ForwardsOptions {
-  readonly config: Config;
-  readonly bound: readonly BoundForward[];
-  readonly hosts: ReadonlyMap<string, Host>;
+/** What forwards work with. */
+export interface ForwardsContext {
+  readonly hosts: Hosts;
   readonly env: Env;
   readonly log: Logger;
-  /** The judge of a listener. */
-  readonly admitFor: (listener: BoundListener) => Admit;
+}
+
+/** What a `[[forward]]` wants of a listener. `admit` judges its peers. */
+export function wantedForward(
+  values: ForwardValues,
+  c: ForwardsContext & { readonly admitFor: (listener: BoundListener) => Admit },
+): Wanted<ForwardValues> {
+  const { listen, host, to, expose } = values;
+  return {
+    address: listen,
+    spec: values,
+    serve(listener) {
+      if (expose) c.log.warn({ listen: listener.address }, `whoever reaches ${listener.address} gets through to ${to}`);
+      const ending = new AbortController();
+      const forward = startForward({
+        server: listener.server,
+        link: linkOf(host, c),
+        to: parseTarget(to),
+        env: c.env,
+        onEvent: (event) => logForwardEvent(c.log, event),
+        ...(expose ? {} : { admit: c.admitFor(listener) }),
+      });
+      return {
+        get sessions() {
+          return forward.sessions;
+        },
+        stop: () => void forward.close({ signal: ending.signal }),
+        async close() {
+          ending.abort();
+          await forward.close();
+        },
+      };
+    },
+  };
+}
+
+/** Every host of the configuration is there: its rules see to it. */
+function linkOf(host: string, { hosts }: ForwardsContext): HostLink {
+  const { link } = hosts.get(host) ?? {};
+  if (link === undefined) throw new PosternError('config', `no host is named ${host}`);
+  return link;
+}
+
+/** What `status` shows of the forwards. */
+export function forwardStatus(table: ListenerTable<ForwardValues>): ForwardStatus[] {
+  return table.open.map(({ listener, service, wanted: { spec } }) => {
+    return { listen: listener.address, host: spec.host, to: spec.to, sessions: service.sessions };
+  });
 }
 
 /**
@@ -81,57 +112,75 @@ export function refuseOwnListeners(config: Config, own: readonly ListenAddress[]
   });
 }
 
-/** Starts every `[[forward]]` and `[[reverse]]` over the hosts' links. */
-export function startForwards(o: ForwardsOptions): Forwards {
-  const onEvent = (event: ForwardEvent): void => logForwardEvent(o.log, event);
-  const running: { close(): Promise<void> }[] = [];
-  const forwards: (() => ForwardStatus)[] = [];
-  const reverses: (() => ReverseStatus)[] = [];
-  const ending = new AbortController();
-  for (const { listener, values } of o.bound) {
-    const link = o.hosts.get(values.host)?.link;
-    if (link === undefined) continue;
-    const exposed = values.expose === true;
-    if (exposed)
-      o.log.warn({ listen: listener.address }, `whoever reaches ${listener.address} gets through to ${values.to}`);
-    const judge = exposed ? {} : { admit: o.admitFor(listener) };
-    const to = parseTarget(values.to);
-    const forward = startForward({ server: listener.server, link, to, env: o.env, onEvent, ...judge });
-    running.push(forward);
-    forwards.push(() => {
-      const { host, to: shown } = values;
-      return { listen: listener.address, host, to: shown, sessions: forward.sessions };
-    });
-    listener.release();
+interface RunningReverse {
+  readonly values: ReverseValues;
+  readonly link: HostLink;
+  state: Pick<ReverseStatus, 'state' | 'error' | 'fix'> & { readonly listen?: string };
+  close(): Promise<void>;
+}
+
+/** The `[[reverse]]` tables at work. */
+export class Reverses {
+  readonly #c: ForwardsContext;
+  #running: readonly RunningReverse[] = [];
+  readonly #closing = new Set<Promise<void>>();
+
+  constructor(c: ForwardsContext) {
+    this.#c = c;
   }
-  for (const { host, listen, to, domains } of o.config.reverses) {
-    const far = o.hosts.get(host);
-    if (far === undefined) continue;
-    let state: Pick<ReverseStatus, 'state' | 'error' | 'fix'> & { listen?: string } = { state: 'waiting' };
-    reverses.push(() => ({ host, listen, to, ...state }));
-    const options = { link: far.link, listen: remoteBind(listen), to: localPlace(to), env: o.env };
+
+  get status(): readonly ReverseStatus[] {
+    return this.#running.map(({ values: { host, listen, to }, state }) => ({ host, listen, to, ...state }));
+  }
+
+  /** Takes these and no others. One that is gone ends with its connections: the far side tries again what was under way. */
+  set(wanted: readonly ReverseValues[]): void {
+    const left = [...this.#running];
+    const kept = wanted.map((values) => {
+      const link = linkOf(values.host, this.#c);
+      const at = left.findIndex((one) => one.link === link && isDeepStrictEqual(one.values, values));
+      return { values, link, known: at < 0 ? undefined : left.splice(at, 1)[0] };
+    });
+    // What is gone makes room first: another may want its place over there.
+    for (const gone of left) this.#end(gone);
+    this.#running = kept.map(({ values, link, known }) => known ?? this.#start(values, link));
+  }
+
+  #start(values: ReverseValues, link: HostLink): RunningReverse {
+    const { host, listen, to, domains } = values;
+    const { env, log, hosts } = this.#c;
+    const ending = new AbortController();
+    const running: RunningReverse = {
+      ...{ values, link, state: { state: 'waiting' } },
+      async close() {
+        ending.abort(new Error('the reverse forward ends'));
+        await reverse.close();
+      },
+    };
     const reverse = startReverse({
-      ...options,
+      ...{ link, listen: remoteBind(listen), to: localPlace(to), env },
       ...(domains === undefined ? {} : { domains }),
-      onEvent(event) {
-        onEvent(event);
-        state = reverseState(event) ?? state;
+      onEvent: (event) => {
+        logForwardEvent(log, event);
+        running.state = reverseState(event) ?? running.state;
         // The way home is open: what waited for it over there need not wait for the next queue run.
-        if (event.type === 'reverse-listening' && domains !== undefined)
-          void askForMail(far, domains, o, ending.signal);
+        const far = hosts.get(host);
+        if (event.type === 'reverse-listening' && domains !== undefined && far !== undefined)
+          void askForMail(far, domains, this.#c, ending.signal);
       },
     });
-    running.push(reverse);
+    return running;
   }
-  return {
-    get status() {
-      return { forwards: forwards.map((read) => read()), reverses: reverses.map((read) => read()) };
-    },
-    async close() {
-      ending.abort(new Error('the daemon ends'));
-      await Promise.all(running.map((one) => one.close()));
-    },
-  };
+
+  #end(gone: RunningReverse): void {
+    const closing = gone.close().finally(() => this.#closing.delete(closing));
+    this.#closing.add(closing);
+  }
+
+  async close(): Promise<void> {
+    for (const one of this.#running) this.#end(one);
+    await Promise.all(this.#closing);
+  }
 }
 
 function reverseState(
@@ -148,7 +197,7 @@ function reverseState(
 async function askForMail(
   far: Host,
   domains: readonly string[],
-  o: ForwardsOptions,
+  o: ForwardsContext,
   signal: AbortSignal,
 ): Promise<void> {
   const { name: host, link, smtp: target } = far;

@@ -4,7 +4,7 @@ import { createRunner, type HostCourier, type OnRelayEvent, type Route, type Run
 import { createCourier } from '@postern/smtp';
 import { maildirWriter } from '@postern/spool';
 import { bouncesDirectory } from '../paths.ts';
-import type { Host } from './hosts.ts';
+import type { Hosts } from './hosts.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
 import type { Live } from './reload.ts';
@@ -19,7 +19,7 @@ export function localHostname(): string {
 /** Starts the queue over the hosts' links. `close` also closes the local bounces. */
 export async function startRunner(o: {
   readonly live: Live;
-  readonly hosts: ReadonlyMap<string, Host>;
+  readonly hosts: Hosts;
   readonly spool: Spool;
   readonly stateDir: string;
   readonly env: Env;
@@ -28,14 +28,16 @@ export async function startRunner(o: {
   readonly onEvent: OnRelayEvent;
 }): Promise<Runner> {
   const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), env: o.env, hostname: localHostname() });
-  const couriers = new Map<string, HostCourier>();
+  const couriers = new Map<string, { readonly of: unknown; readonly courier: HostCourier | undefined }>();
   const courierFor = (route: Route): HostCourier | undefined => {
     const key = routeKey(route);
+    const host = route.host === undefined ? undefined : o.hosts.get(route.host);
     const known = couriers.get(key);
-    if (known !== undefined) return known;
-    const made = makeCourier(route);
-    if (made !== undefined) couriers.set(key, made);
-    return made;
+    // A host with other settings is another host.
+    if (known !== undefined && known.of === host && known.courier !== undefined) return known.courier;
+    const courier = makeCourier(route);
+    couriers.set(key, { of: host, courier });
+    return courier;
   };
   const makeCourier = (route: Route): HostCourier | undefined => {
     const { host: wanted, smarthost } = route;

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
 import type { Env } from '@postern/core';
-import type { Config } from '../config/load.ts';
 import type { ControlHandler } from '../control/server.ts';
-import type { Host } from '../daemon/hosts.ts';
+import type { Host, Hosts } from '../daemon/hosts.ts';
+import type { Live } from '../daemon/reload.ts';
 import type { Surroundings } from '../paths.ts';
 import { type PipeAsk, parseAsk } from './ask.ts';
 import { LINK_WAIT_MS, openWant } from './open.ts';
@@ -16,8 +16,8 @@ export interface NotLent {
 
 /** The daemon's side of `postern pipe`: a `pipe` request becomes one channel of one of its links. */
 export function lendHandler(o: {
-  readonly hosts: ReadonlyMap<string, Host>;
-  readonly config: Config;
+  readonly hosts: Hosts;
+  readonly live: Live;
   readonly surroundings: Surroundings;
   readonly env: Env;
 }): ControlHandler {
@@ -39,8 +39,8 @@ export function lendHandler(o: {
 async function hostFor(
   ask: PipeAsk,
   o: {
-    readonly hosts: ReadonlyMap<string, Host>;
-    readonly config: Config;
+    readonly hosts: Hosts;
+    readonly live: Live;
     readonly surroundings: Surroundings;
   },
 ): Promise<Host | undefined> {
@@ -48,8 +48,8 @@ async function hostFor(
   const plain = ask.user === undefined && ask.port === undefined && !ask.sshArgs?.length && !ask.configFile;
   if (plain && named !== undefined) return named;
   // What cannot be resolved is told better by the client, which tries it.
-  const asked = await resolveAsked(ask, o.config, o.surroundings).catch(() => undefined);
+  const asked = await resolveAsked(ask, o.live.config, o.surroundings).catch(() => undefined);
   if (asked === undefined) return undefined;
-  const candidates = named === undefined ? [...o.hosts.values()] : [named, ...o.hosts.values()];
+  const candidates = named === undefined ? o.hosts.all : [named, ...o.hosts.all];
   return candidates.find(({ resolved }) => sameWay(resolved, asked));
 }

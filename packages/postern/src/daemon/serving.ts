@@ -1,0 +1,169 @@
+import type { Admit, Env, Spool } from '@postern/core';
+import { createEndpoint, type ImapdFor } from '@postern/imap';
+import { createIntake, type IntakeTls, type OnRelayEvent } from '@postern/relay';
+import { createAdmit } from '../access/admit.ts';
+import type { Config } from '../config/load.ts';
+import type { ImapPlan, Plan, TlsPlan } from '../config/plan.ts';
+import { imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
+import type { TlsIdentities } from '../tls/identity.ts';
+import { directFrom } from './direct.ts';
+import { type ForwardValues, refuseOwnListeners, wantedForward } from './forwards.ts';
+import type { Hosts } from './hosts.ts';
+import type { BoundListener } from './listen.ts';
+import type { Change, ListenerTable, Service, Wanted } from './listeners.ts';
+import type { Logger } from './log.ts';
+import { logImapEvent } from './log-events.ts';
+import type { Live } from './reload.ts';
+import { localHostname } from './runner.ts';
+
+/** How long messages on their way get at the end, milliseconds. */
+const GRACE_MS = 2250;
+
+/** What an IMAP listener serves. */
+export type ImapSpec = Pick<ImapPlan, 'host' | 'tls'>;
+/** What a listener of the relay serves. */
+export type SmtpSpec = Pick<NonNullable<Plan['smtp']>, 'maxSize' | 'tls'>;
+
+/** The listeners of a daemon by kind. */
+export interface Tables {
+  readonly imap: ListenerTable<ImapSpec>;
+  readonly smtp: ListenerTable<SmtpSpec>;
+  readonly forwards: ListenerTable<ForwardValues>;
+}
+
+/** What the listeners of a daemon serve with. */
+export interface Serving {
+  readonly tables: Tables;
+  readonly live: Live;
+  readonly hosts: Hosts;
+  readonly spool: Spool;
+  readonly env: Env;
+  readonly log: Logger;
+  readonly tls: TlsIdentities;
+  readonly stateDir: string;
+  readonly uid: number;
+  readonly onRelayEvent: OnRelayEvent;
+  readonly onQueueRun: () => void;
+}
+
+/**
+ * Binds what a configuration wants and is not there. `activated` gives the sockets of the service manager. Rejects with `PosternError`, and nothing has changed
+ * then: `unavailable` for an address that cannot be had, `config` for a certificate that cannot be used or a `[[reverse]]` that leads back in.
+ */
+export async function prepareListeners(
+  s: Serving,
+  { config, plan }: { config: Config; plan: Plan },
+  activated: (name: string, at: number) => number | undefined = () => undefined,
+): Promise<Change> {
+  const { imap, smtp, forwards } = s.tables;
+  const changes: Change[] = [];
+  const whole: Change = {
+    get bound() {
+      return changes.flatMap(({ bound }) => bound);
+    },
+    commit() {
+      for (const change of changes) change.commit();
+    },
+    abort() {
+      for (const change of changes) change.abort();
+    },
+  };
+  try {
+    changes.push(await imap.prepare(await wantedImap(s, plan, activated)));
+    changes.push(await smtp.prepare(await wantedSmtp(s, plan, activated)));
+    const admitFor = (listener: BoundListener): Admit => admit(s, listener);
+    changes.push(await forwards.prepare(config.forwards.map((values) => wantedForward(values, { ...s, admitFor }))));
+    refuseOwnListeners(config, whole.bound);
+  } catch (error) {
+    whole.abort();
+    throw error;
+  }
+  return whole;
+}
+
+async function wantedImap(
+  s: Serving,
+  plan: Plan,
+  activated: (name: string, at: number) => number | undefined,
+): Promise<Wanted<ImapSpec>[]> {
+  const wanted: Wanted<ImapSpec>[] = [];
+  for (const [index, { listen, host, tls: tlsPlan }] of plan.imap.entries()) {
+    const tls = await secured(s, tlsPlan);
+    for (const [at, address] of listen.entries()) {
+      wanted.push({
+        ...{ address, fd: activated(imapSocketName(index), at) },
+        spec: { ...(host === undefined ? {} : { host }), ...(tlsPlan === undefined ? {} : { tls: tlsPlan }) },
+        serve: (listener) => serveImap(s, listener, { host, tls }),
+      });
+    }
+  }
+  return wanted;
+}
+
+async function wantedSmtp(
+  s: Serving,
+  { smtp }: Plan,
+  activated: (name: string, at: number) => number | undefined,
+): Promise<Wanted<SmtpSpec>[]> {
+  if (smtp === undefined) return [];
+  const { listen, ...spec } = smtp;
+  const tls = await secured(s, smtp.tls);
+  return listen.map((address, at) => ({
+    ...{ address, fd: activated(SMTP_SOCKET_NAME, at), spec },
+    serve: (listener) => serveSmtp(s, listener, { maxSize: smtp.maxSize, tls }),
+  }));
+}
+
+/** What a listener shows of itself. Rejects with `PosternError` when its certificate cannot be used. */
+async function secured({ tls }: Serving, plan: TlsPlan | undefined): Promise<IntakeTls | undefined> {
+  if (plan === undefined) return undefined;
+  const identity = await tls.of(plan.files);
+  return { mode: plan.mode, secureContext: () => identity.context() };
+}
+
+function admit(s: Serving, listener: BoundListener): Admit {
+  return createAdmit({ allow: () => s.live.allow, listener: listener.type, uid: s.uid, stateDir: s.stateDir });
+}
+
+function serveImap(
+  s: Serving,
+  listener: BoundListener,
+  { host, tls }: { host: string | undefined; tls: IntakeTls | undefined },
+): Service {
+  const { hosts, env, log } = s;
+  const imapd: ImapdFor = (user) => hosts.get(host ?? user)?.imapd;
+  return createEndpoint({
+    server: listener.server,
+    imapd,
+    admit: admit(s, listener),
+    env,
+    onEvent: (event) => logImapEvent(log, event),
+    // Only a listener that leads to one host can greet before anybody has said a name.
+    preauth: listener.type === 'unix' && host !== undefined,
+    ...(tls === undefined || listener.type === 'unix' ? {} : { tls }),
+  });
+}
+
+function serveSmtp(
+  s: Serving,
+  listener: BoundListener,
+  { maxSize, tls }: { maxSize: number; tls: IntakeTls | undefined },
+): Service {
+  const { spool, live, hosts, env, onQueueRun } = s;
+  const intake = createIntake({
+    ...{ spool, env, onQueueRun, server: listener.server, sizeLimit: maxSize },
+    routes: () => live.routes,
+    directFor: directFrom(hosts, env),
+    admit: admit(s, listener),
+    hostname: localHostname(),
+    onEvent: s.onRelayEvent,
+    ...(tls === undefined || listener.type === 'unix' ? {} : { tls }),
+  });
+  return {
+    get sessions() {
+      return intake.sessions;
+    },
+    stop: () => intake.stop(),
+    close: () => intake.close({ graceMs: GRACE_MS }),
+  };
+}
