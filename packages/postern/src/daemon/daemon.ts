@@ -24,6 +24,7 @@ import { stayFrugal } from './frugal.ts';
 import { Hosts, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import { ListenerTable, type Wanted } from './listeners.ts';
+import { type Live, liveOf } from './live.ts';
 import type { Logger } from './log.ts';
 import {
   logCourierEvent,
@@ -33,7 +34,6 @@ import {
   logSpoolEvent,
   logTlsEvent,
 } from './log-events.ts';
-import { type Live, liveOf } from './reload.ts';
 import { localHostname, startRunner } from './runner.ts';
 import { type ImapSpec, prepareListeners, type Serving, type SmtpSpec, type Tables } from './serving.ts';
 import { createSmarthosts, type Smarthosts } from './smarthosts.ts';

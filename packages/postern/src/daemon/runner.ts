@@ -5,9 +5,9 @@ import { createCourier } from '@postern/smtp';
 import { maildirWriter } from '@postern/spool';
 import { bouncesDirectory } from '../paths.ts';
 import type { Hosts } from './hosts.ts';
+import type { Live } from './live.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
-import type { Live } from './reload.ts';
 import type { Smarthosts } from './smarthosts.ts';
 
 /** This machine's name for greetings, `Received:` and Message-ID; `localhost` where it has none fit for SMTP (RFC 5321 §2.3.5). */

@@ -11,9 +11,9 @@ import { type ForwardValues, refuseOwnListeners, wantedForward } from './forward
 import type { Hosts } from './hosts.ts';
 import type { BoundListener } from './listen.ts';
 import type { Change, ListenerTable, Service, Wanted } from './listeners.ts';
+import type { Live } from './live.ts';
 import type { Logger } from './log.ts';
 import { logImapEvent } from './log-events.ts';
-import type { Live } from './reload.ts';
 import { localHostname } from './runner.ts';
 
 /** How long messages on their way get at the end, milliseconds. */

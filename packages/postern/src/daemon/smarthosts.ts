@@ -5,7 +5,7 @@ import { type HostCourier, type RelayEvent, type Route, routeKey } from '@poster
 import { type CourierEvent, createSmarthostCourier, parseSmarthost } from '@postern/smtp';
 import type { RouteValues } from '../config/schema.ts';
 import { errnoOf, PosternError } from '../errors.ts';
-import type { Live } from './reload.ts';
+import type { Live } from './live.ts';
 import { localHostname } from './runner.ts';
 
 /** How long `password_command` may take, milliseconds. */

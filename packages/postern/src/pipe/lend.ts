@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { Env } from '@postern/core';
 import type { ControlHandler } from '../control/server.ts';
 import type { Host, Hosts } from '../daemon/hosts.ts';
-import type { Live } from '../daemon/reload.ts';
+import type { Live } from '../daemon/live.ts';
 import type { Surroundings } from '../paths.ts';
 import { type PipeAsk, parseAsk } from './ask.ts';
 import { LINK_WAIT_MS, openWant } from './open.ts';
