@@ -15,7 +15,9 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { ListenAddress } from '../config/units.ts';
 import { bindListener } from './listen.ts';
+import { ListenerTable, type Wanted } from './listeners.ts';
 import { createLogger, type LogFormat, leadsToJournal } from './log.ts';
 import { notifyServiceManager } from './notify.ts';
 
@@ -66,6 +68,53 @@ describe('a bound listener', () => {
     chmodSync(join(dir, 'open'), 0o755);
     const bound = bindListener({ type: 'unix', path: join(dir, 'open', 's') }, { uid, runtimeDir: dir });
     await expect(bound).rejects.toMatchObject({ code: 'config', fix: `chmod 700 ${join(dir, 'open')}` });
+  });
+});
+
+describe('a table of listeners', () => {
+  const tcp = (port: number): ListenAddress => ({ type: 'tcp', host: '127.0.0.1', port });
+  const table = (): ListenerTable<string> =>
+    new ListenerTable<string>(({ address }) => bindListener(address, { uid, runtimeDir: dir }));
+  /** Serves nobody, and tells what happens to it. */
+  const wanted = (address: ListenAddress, spec: string, told: string[] = []): Wanted<string> => ({
+    ...{ address, spec },
+    serve() {
+      told.push(`serve ${spec}`);
+      return {
+        sessions: 1,
+        stop: () => void told.push(`stop ${spec}`),
+        close: async () => void told.push(`close ${spec}`),
+      };
+    },
+  });
+
+  test('keeps nothing of a change that cannot be', async () => {
+    const taken = await bindListener(tcp(0), { uid, runtimeDir: dir });
+    const free = await bindListener(tcp(0), { uid, runtimeDir: dir });
+    free.server.close();
+    await once(free.server, 'close');
+    const change = table().prepare([wanted(free.bound, 'a'), wanted(taken.bound, 'b')]);
+    await expect(change).rejects.toMatchObject({ code: 'unavailable' });
+    const again = await bindListener(free.bound, { uid, runtimeDir: dir });
+    again.server.close();
+    taken.server.close();
+  });
+
+  test('leaves alone what stays the same, and closes in the end what it retired', async () => {
+    const told: string[] = [];
+    const open = table();
+    const change = async (...specs: string[]): Promise<void> =>
+      (await open.prepare(specs.map((spec) => wanted(tcp(0), spec, told)))).commit();
+    await change('a', 'b');
+    const [first] = open.addresses;
+    await change('a');
+    expect(told.splice(0)).toEqual(['serve a', 'serve b', 'stop b']);
+    await change('c');
+    expect(open.addresses).toEqual([first]);
+    expect(told.splice(0)).toEqual(['stop a', 'serve c']);
+    expect(open.sessions).toBe(3);
+    await open.close();
+    expect(told.sort()).toEqual(['close a', 'close b', 'close c', 'stop c']);
   });
 });
 
