@@ -41,6 +41,8 @@ export interface LinkOptions {
 
 /** A link whose host may get other settings, or go, without ending what runs. */
 export interface HostLink extends Link {
+  /** Open now, or being opened, whoever uses them. */
+  readonly channels: number;
   /** From now on connections are made as `host` says. Those there are open nothing more, and end with the last of their channels. */
   redirect(host: ResolvedHost): void;
   /** Opens nothing more, and closes when the last channel has ended. */
@@ -87,6 +89,11 @@ class KeptLink implements HostLink, ReverseAbility {
 
   get heardAt(): number | undefined {
     return this.#pool?.heardAt;
+  }
+
+  get channels(): number {
+    const pools = [...(this.#pool === undefined ? [] : [this.#pool]), ...this.#retired];
+    return pools.reduce((sum, { channels }) => sum + channels, 0);
   }
 
   async open(target: Target, o: { signal: AbortSignal }): Promise<Channel> {

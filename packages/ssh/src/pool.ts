@@ -55,6 +55,11 @@ export class Pool {
     return this.#members.size;
   }
 
+  /** Channels of all connections. */
+  get channels(): number {
+    return this.connections().reduce((sum, { channels }) => sum + channels, 0);
+  }
+
   /** All connections, oldest first. */
   connections(): Connection[] {
     return [...this.#members].map((member) => member.connection);

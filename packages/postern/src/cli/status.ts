@@ -37,6 +37,8 @@ function formatStatus({
   forwards,
   reverses,
   queue,
+  routes,
+  bounces,
 }: DaemonStatus): string[] {
   const waiting = Object.values(queue).reduce((sum, count) => sum + count, 0);
   const states = Object.entries(queue).flatMap(([state, count]) => (count === 0 ? [] : [`${count} ${state}`]));
@@ -48,12 +50,19 @@ function formatStatus({
       ({ certificate, fingerprint, validTo }) => `tls    ${certificate} until ${validTo}, SHA-256 ${fingerprint}`,
     ),
     `queue  ${waiting === 0 ? 'empty' : states.join(', ')}`,
+    ...routes.map(({ route, host, entries, next, reason }) => {
+      const way = route === null ? 'no route' : `${route} via ${host}`;
+      return printable(
+        `       ${way}: ${[String(entries), reason, next ? `next ${next}` : ''].filter(Boolean).join('; ')}`,
+      );
+    }),
+    ...(bounces.messages === 0 ? [] : [`bounces ${bounces.path}  (${bounces.messages})`]),
     ...columns(
       hosts.map((host) => [
         `host   ${printable(host.host)}`,
-        printable(host.destination),
+        printable([host.destination, ...(host.hops.length === 0 ? [] : [`by ${host.hops.join(', ')}`])].join(' ')),
         host.rttMs === undefined ? host.state : `${host.state}, ${host.rttMs} ms`,
-        `${host.spares} spare`,
+        `${host.channels} channels, ${host.spares} spare`,
       ]),
     ),
     ...smarthosts.map(({ smarthost, state, error }) =>

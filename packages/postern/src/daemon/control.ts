@@ -1,6 +1,9 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { LinkState } from '@postern/core';
+import type { ResolvedHost } from '@postern/ssh';
 import type { ControlHandlers } from '../control/server.ts';
-import { spoolDirectory } from '../paths.ts';
+import { bouncesDirectory, spoolDirectory } from '../paths.ts';
 import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { detailsOf, type QueueDetails } from '../queue/details.ts';
 import { routeFinder } from '../queue/route-of.ts';
@@ -14,6 +17,8 @@ export interface HostStatus {
   readonly host: string;
   /** `[user@]hostname:port` as resolved. */
   readonly destination: string;
+  /** The jump hosts, the first to dial first, in the same form. */
+  readonly hops: readonly string[];
   readonly state: LinkState['type'];
   /** One sentence; while down. */
   readonly error?: string;
@@ -22,6 +27,22 @@ export interface HostStatus {
   readonly retryAt?: string;
   readonly rttMs?: number;
   readonly spares: number;
+  /** Open on its connections, spares and what is lent among them. */
+  readonly channels: number;
+}
+
+/** What of the queue goes one way, as `postern status --json` shows it. */
+export interface RouteStatus {
+  /** The pattern that takes it now; null when no route does. */
+  readonly route: string | null;
+  /** Host or smarthost. */
+  readonly host: string | null;
+  /** Entries with recipients that go there. */
+  readonly entries: number;
+  /** The soonest next try, ISO 8601; null while that depends on a link, a route or a person. */
+  readonly next: string | null;
+  /** Why the first of them that was tried waits; empty while none was. */
+  readonly reason: string;
 }
 
 /** A listener's certificate as `postern status --json` shows it. */
@@ -48,6 +69,10 @@ export interface DaemonStatus {
   readonly reverses: readonly ReverseStatus[];
   /** Entries by state. */
   readonly queue: Readonly<Record<QueueRow['state'], number>>;
+  /** The queue by where it goes. */
+  readonly routes: readonly RouteStatus[];
+  /** The Maildir of DSNs that no route takes, and how many messages lie in it. */
+  readonly bounces: { readonly path: string; readonly messages: number };
 }
 
 /** What the control socket answers. */
@@ -101,9 +126,11 @@ function flush(parts: DaemonParts, what: string | undefined): { entries: number 
   return { entries: concerned.length };
 }
 
-function status(parts: DaemonParts): DaemonStatus {
+async function status(parts: DaemonParts): Promise<DaemonStatus> {
   const queue = { active: 0, queued: 0, deferred: 0, held: 0 };
-  for (const row of rows(parts)) queue[row.state] += 1;
+  const waiting = rows(parts);
+  for (const row of waiting) queue[row.state] += 1;
+  const bounces = bouncesDirectory(parts.live.config.stateDir);
   return {
     pid: process.pid,
     startedAt: new Date(parts.startedAt).toISOString(),
@@ -114,13 +141,14 @@ function status(parts: DaemonParts): DaemonStatus {
       validTo: new Date(validTo).toISOString(),
     })),
     hosts: parts.hosts.all.map(({ name, resolved, link, imapd }): HostStatus => {
-      const { user, hostname, port } = resolved;
       const state = link.state;
       return {
         host: name,
-        destination: `${user}@${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`,
+        destination: formatHost(resolved),
+        hops: resolved.jump.map(formatHost),
         state: state.type,
         spares: imapd.status.spares,
+        channels: link.channels,
         ...(state.type === 'up' && state.rttMs !== undefined ? { rttMs: Math.round(state.rttMs * 10) / 10 } : {}),
         ...(state.type === 'down' ? downStatus(state) : {}),
       };
@@ -129,7 +157,37 @@ function status(parts: DaemonParts): DaemonStatus {
     forwards: forwardStatus(parts.forwards),
     reverses: parts.reverses.status,
     queue,
+    routes: byRoute(waiting),
+    bounces: { path: bounces, messages: await countMessages(bounces) },
   };
+}
+
+function formatHost({ user, hostname, port }: ResolvedHost): string {
+  return `${user}@${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`;
+}
+
+function byRoute(rows: readonly QueueRow[]): RouteStatus[] {
+  const routes = new Map<string, RouteStatus>();
+  for (const { recipients, next, reason } of rows) {
+    const open = recipients.filter(({ outcome }) => outcome !== 'delivered' && outcome !== 'failed');
+    for (const [key, { route, host }] of new Map(open.map((to) => [JSON.stringify([to.route, to.host]), to]))) {
+      const before = routes.get(key);
+      // ISO 8601 in UTC sorts by time.
+      const soonest = [before?.next, next].filter((at) => at != null).sort()[0] ?? null;
+      routes.set(key, {
+        ...{ route, host, next: soonest },
+        entries: (before?.entries ?? 0) + 1,
+        reason: before?.reason || reason,
+      });
+    }
+  }
+  return [...routes.values()];
+}
+
+/** Those read too: they lie there until somebody takes them away. */
+async function countMessages(maildir: string): Promise<number> {
+  const lists = await Promise.all(['new', 'cur'].map((name) => readdir(join(maildir, name)).catch(() => [])));
+  return lists.flat().length;
 }
 
 function downStatus({ error, retryAt }: LinkState & { type: 'down' }): Pick<HostStatus, 'error' | 'fix' | 'retryAt'> {
