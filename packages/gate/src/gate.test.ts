@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -253,6 +255,19 @@ describe('the end of a gate', () => {
     expect(dir).not.toBe('');
     expect(existsSync(dir)).toBe(false);
   });
+});
+
+test.each(['sshd', 'smtp'])('a port given to %s that another program has is named in the error', async (server) => {
+  await using taken = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = taken.address() as AddressInfo;
+  const start = startGate({
+    ...cachedPrograms(),
+    imapd: false,
+    smtp: server === 'smtp' ? { port } : false,
+    sshd: server === 'sshd' ? { port } : {},
+  });
+  await expect(start).rejects.toMatchObject({ code: 'start_failed', message: `port ${port} is in use` });
 });
 
 /** Those of the processes that exist and are not zombies. */

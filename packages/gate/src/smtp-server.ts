@@ -1,3 +1,5 @@
+import type { Server } from './server.ts';
+
 /** What an SMTP server of the gate takes and refuses; the same for every kind. */
 export interface SmtpServerOptions {
   /** Domains delivered into the Maildir; `*` takes every domain. Default `['gate.test']`. Others get 550. */
@@ -19,21 +21,14 @@ export interface SmtpServerOptions {
 }
 
 /** A running SMTP server on 127.0.0.1. */
-export interface SmtpServer {
-  readonly kind: 'exim' | 'postfix';
+export interface SmtpServer extends Omit<Server, 'daemon'> {
+  readonly kind: 'exim' | 'postfix' | 'opensmtpd';
   /** The name it greets with. */
   readonly hostname: string;
-  readonly port: number;
   /** What lies in its own queue, undelivered. */
-  spool: string;
+  readonly spool: string;
   /** Its log so far. */
   log(): Promise<string>;
-  /** Process ids of the server and everything beneath it. */
-  pids(): Promise<number[]>;
-  /** Ends it and every connection at once. */
-  stop(): Promise<void>;
-  /** Starts again on the same port. */
-  start(): Promise<void>;
 }
 
 /** The name the gate's servers greet with. Reserved for tests: RFC 6761 §6.2. */

@@ -1,13 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GateContext } from './context.ts';
-import { GateError } from './errors.ts';
 import { type KeyFile, type KeyType, makeKey } from './keys.ts';
 import { giveTo, makeOwned, writeOwned } from './owned.ts';
-import { onFreePort } from './port.ts';
-import { descendants, signalAll } from './processes.ts';
+import { descendants, type ProcessEntry, signalAll } from './processes.ts';
 import type { Program } from './programs.ts';
-import { type Daemon, startDaemon } from './run.ts';
+import { type Server, startServer } from './server.ts';
 
 /** What may differ between the sshds of a gate. */
 export interface SshdOptions {
@@ -26,9 +24,8 @@ export interface SshdOptions {
 }
 
 /** A running OpenSSH server on 127.0.0.1. */
-export interface SshServer {
+export interface SshServer extends Omit<Server, 'daemon' | 'start'> {
   readonly name: string;
-  readonly port: number;
   /** Host keys, in the order given in the options. */
   readonly hostKeys: readonly KeyFile[];
   /** The first host key's `ssh-ed25519 AAAA…`. */
@@ -39,16 +36,12 @@ export interface SshServer {
   log(): readonly string[];
   /** Resolves at the first log line that matches, past or to come; `undefined` when sshd ended first. */
   waitForLog(pattern: RegExp): Promise<RegExpExecArray | undefined>;
-  /** Process ids of the listener (first) and of everything beneath it. */
-  pids(): Promise<number[]>;
   /** Cuts all connections: their sshd processes are killed, the listener stays. */
   dropConnections(): Promise<void>;
   /** Freezes listener and connections (SIGSTOP): the port still accepts, nothing answers. */
   pause(): Promise<void>;
   /** Undoes {@link pause}. */
   resume(): Promise<void>;
-  /** Ends listener and connections. */
-  stop(): Promise<void>;
   /** Starts again on the same port with the same host keys, with other `config` lines when given. */
   start(o?: { config?: readonly string[] }): Promise<void>;
 }
@@ -69,131 +62,77 @@ export async function startSshd(
   const keys = [...(o.onlyGivenKeys === true ? [] : [o.clientKey]), ...(o.authorizedKeys ?? [])];
   await writeOwned(context.account, join(dir, 'authorized_keys'), `${keys.join('\n')}\n`);
 
-  const server = new Sshd(context, { ...o, dir, hostKeys });
-  await onFreePort(o.port, (port) => server.listen(port));
-  return server;
+  let lines = o.config ?? [];
+  const server = await startServer(context, {
+    name: o.name,
+    port: o.port,
+    ends: holdsConnections,
+    async prepare(port) {
+      const file = join(dir, 'sshd_config');
+      await writeOwned(context.account, file, sshdConfig(context, { ...o, config: lines, dir, hostKeys, port }));
+      return {
+        command: o.program.command,
+        args: ['-D', '-e', '-f', file],
+        env: { ...context.baseEnv, ...context.account.env, ...o.program.env },
+        cwd: context.dir,
+        ...context.account.as,
+      };
+    },
+    listens: async ({ log }) =>
+      (await log.waitFor(/^Server listening|Address already in use/))?.[0].startsWith('Server') === true,
+  });
+  return {
+    ...server,
+    ...controls(server),
+    name: o.name,
+    hostKeys,
+    hostKey: hostKeys[0]?.publicKey ?? '',
+    fingerprint: hostKeys[0]?.fingerprint ?? '',
+    log: () => server.daemon().log.lines(),
+    waitForLog: (pattern) => server.daemon().log.waitFor(pattern),
+    start(again = {}) {
+      lines = again.config ?? o.config ?? [];
+      return server.start();
+    },
+  };
 }
 
-interface SshdSetup extends Omit<SshdOptions, 'hostKeys'> {
-  name: string;
-  program: Program;
+/** What may be done to its connections. */
+function controls(server: Server): Pick<SshServer, 'dropConnections' | 'pause' | 'resume'> {
+  const connections = async (): Promise<number[]> =>
+    (await descendants(server.daemon().pid)).filter(holdsConnections).map(({ pid }) => pid);
+  let paused: readonly number[] = [];
+  return {
+    async dropConnections() {
+      signalAll(await connections(), 'SIGKILL');
+    },
+    async pause() {
+      // Remembered, since a child stopped just before it executes a command is not known by its name any more.
+      paused = [...(await connections()), server.daemon().pid];
+      signalAll(paused.toReversed(), 'SIGSTOP');
+      await Promise.all(paused.map(hasStopped));
+    },
+    async resume() {
+      signalAll([...new Set([...paused, ...(await connections()), server.daemon().pid])], 'SIGCONT');
+      paused = [];
+    },
+  };
+}
+
+/** Told from the commands run over them, which end by themselves as they would far away. */
+function holdsConnections(process: ProcessEntry): boolean {
+  return process.name.startsWith('sshd');
+}
+
+interface SshdSetup {
+  config: readonly string[];
+  env?: Record<string, string>;
   dir: string;
   hostKeys: readonly KeyFile[];
+  port: number;
 }
 
-class Sshd implements SshServer {
-  readonly name: string;
-  readonly hostKeys: readonly KeyFile[];
-  readonly #context: GateContext;
-  readonly #setup: SshdSetup;
-  #daemon: Daemon | undefined;
-  #paused: readonly number[] = [];
-  #port = 0;
-
-  constructor(context: GateContext, setup: SshdSetup) {
-    this.#context = context;
-    this.#setup = setup;
-    this.name = setup.name;
-    this.hostKeys = setup.hostKeys;
-  }
-
-  get port(): number {
-    return this.#port;
-  }
-
-  get hostKey(): string {
-    return this.hostKeys[0]?.publicKey ?? '';
-  }
-
-  get fingerprint(): string {
-    return this.hostKeys[0]?.fingerprint ?? '';
-  }
-
-  /** Starts once on this port; tells when the port was taken meanwhile. */
-  async listen(port: number, config = this.#setup.config ?? []): Promise<SshServer | 'port taken'> {
-    const { account, baseEnv, daemons, onEvent, dir } = this.#context;
-    const file = join(this.#setup.dir, 'sshd_config');
-    await writeOwned(account, file, sshdConfig(this.#context, { ...this.#setup, config, port }));
-    const daemon = startDaemon({
-      name: this.name,
-      command: this.#setup.program.command,
-      args: ['-D', '-e', '-f', file],
-      env: { ...baseEnv, ...account.env, ...this.#setup.program.env },
-      cwd: dir,
-      ...account.as,
-      onLine: (line) => onEvent({ type: 'log', server: this.name, line }),
-    });
-    daemons.add(daemon);
-    const first = await daemon.log.waitFor(/^Server listening|Address already in use/);
-    if (first?.[0].startsWith('Server') === true) {
-      this.#daemon = daemon;
-      this.#port = port;
-      onEvent({ type: 'listening', server: this.name, port });
-      return this;
-    }
-    daemon.kill('SIGKILL');
-    const how = await daemon.ended;
-    daemons.delete(daemon);
-    if (first !== undefined) return 'port taken';
-    throw new GateError('start_failed', `sshd did not start (${how}): ${daemon.log.tail()}`);
-  }
-
-  log(): readonly string[] {
-    return this.#running().log.lines();
-  }
-
-  waitForLog(pattern: RegExp): Promise<RegExpExecArray | undefined> {
-    return this.#running().log.waitFor(pattern);
-  }
-
-  async pids(): Promise<number[]> {
-    const { pid } = this.#running();
-    return [pid, ...(await descendants(pid)).map((process) => process.pid)];
-  }
-
-  async dropConnections(): Promise<void> {
-    signalAll(await this.#sshdChildren(), 'SIGKILL');
-  }
-
-  async pause(): Promise<void> {
-    // Remembered, since a child stopped just before it executes a command is not known by its name any more.
-    this.#paused = [...(await this.#sshdChildren()), this.#running().pid];
-    signalAll(this.#paused.toReversed(), 'SIGSTOP');
-    await Promise.all(this.#paused.map(hasStopped));
-  }
-
-  async resume(): Promise<void> {
-    signalAll([...new Set([...this.#paused, ...(await this.#sshdChildren()), this.#running().pid])], 'SIGCONT');
-    this.#paused = [];
-  }
-
-  async stop(): Promise<void> {
-    const daemon = this.#running();
-    const children = await this.#sshdChildren();
-    daemon.kill('SIGKILL');
-    await daemon.ended;
-    signalAll(children, 'SIGKILL');
-    this.#context.daemons.delete(daemon);
-  }
-
-  async start(o: { config?: readonly string[] } = {}): Promise<void> {
-    if (this.#daemon?.running === true) throw new GateError('bad_option', `${this.name} is running already`);
-    await onFreePort(this.#port, (port) => this.listen(port, o.config));
-  }
-
-  /** The processes that hold connections; not the commands they run, which end by themselves as they would far away. */
-  async #sshdChildren(): Promise<number[]> {
-    const found = await descendants(this.#running().pid);
-    return found.filter((process) => process.name.startsWith('sshd')).map((process) => process.pid);
-  }
-
-  #running(): Daemon {
-    if (this.#daemon === undefined) throw new GateError('stopped', `${this.name} is not running`);
-    return this.#daemon;
-  }
-}
-
-function sshdConfig(context: GateContext, o: SshdSetup & { config: readonly string[]; port: number }): string {
+function sshdConfig(context: GateContext, o: SshdSetup): string {
   const { account, baseEnv } = context;
   const session = Object.entries({ ...baseEnv, ...account.env, ...o.env });
   const matchAt = o.config.findIndex((line) => /^\s*Match\b/i.test(line));

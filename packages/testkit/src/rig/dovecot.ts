@@ -2,18 +2,14 @@ import { chmod, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
 import {
-  descendants,
   findProgram,
   type Gate,
   makeOwned,
-  onFreePort,
   type Program,
   type ProgramOptions,
   reachableProgram,
   run,
-  signalAll,
-  startDaemon,
-  waitForGreeting,
+  startServer,
   writeOwned,
   writeScript,
 } from '@postern/gate';
@@ -59,40 +55,15 @@ export async function startDovecot(
   const config = join(dir, 'dovecot.conf');
   const self = await writeScript(dir, 'start', startLines(program, { dir, config }).join('\n'));
 
-  const { daemon, port } = await onFreePort(undefined, async (port) => {
-    const text = dovecotConfig({ gate, dir, program, names, port, password, settings: o.settings ?? [] });
-    await writeOwned(context.account, config, text);
-    const started = startDaemon({
-      name: 'dovecot',
-      command: self,
-      args: [],
-      env: context.baseEnv,
-      cwd: dir,
-      ...context.account.as,
-      onLine: (line) => context.onEvent({ type: 'log', server: 'dovecot', line }),
-    });
-    context.daemons.add(started);
-    if (await waitForGreeting(port, { daemon: started, env: context.env, signal: context.signal })) {
-      return { daemon: started, port };
-    }
-    context.daemons.delete(started);
-    if (started.log.tail().includes('Address already in use')) return 'port taken';
-    throw new Error(`dovecot did not start: ${started.log.tail()}`);
-  });
-  return {
-    port,
-    password,
-    log: () => daemon.log.lines(),
-    async stop() {
-      const beneath = await descendants(daemon.pid);
-      daemon.kill('SIGKILL');
-      await daemon.ended;
-      signalAll(
-        beneath.map((process) => process.pid),
-        'SIGKILL',
-      );
+  const server = await startServer(context, {
+    name: 'dovecot',
+    async prepare(port) {
+      const text = dovecotConfig({ gate, dir, program, names, port, password, settings: o.settings ?? [] });
+      await writeOwned(context.account, config, text);
+      return { command: self, args: [], env: context.baseEnv, cwd: dir, ...context.account.as };
     },
-  };
+  });
+  return { port: server.port, password, log: () => server.daemon().log.lines(), stop: () => server.stop() };
 }
 
 /**

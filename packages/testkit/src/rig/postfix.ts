@@ -1,9 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  type Daemon,
   DEFAULT_SIZE_LIMIT,
-  descendants,
   execLine,
   findPreload,
   findProgram,
@@ -11,16 +9,13 @@ import {
   type Gate,
   GateError,
   makeOwned,
-  onFreePort,
   type Program,
   type ProgramOptions,
   reachableFile,
   reachableProgram,
   type SmtpServer,
   type SmtpServerOptions,
-  signalAll,
-  startDaemon,
-  waitForGreeting,
+  startServer,
   writeOwned,
   writeScript,
 } from '@postern/gate';
@@ -52,11 +47,23 @@ export async function startPostfix(
     await makeOwned(context.account, join(dir, path));
   }
   const env = { ...context.baseEnv, ...(await pretence(gate, dir, programs)), ...master.env };
-  const server = new Postfix(gate, { dir, master, env, options: o });
-  await onFreePort(o.port, (port) => server.listen(port));
+  const setup: PostfixSetup = { dir, master, env, options: o };
+  const log = (): Promise<string> => readFile(join(dir, 'log'), 'utf8').catch(() => '');
+  const server = await startServer(context, {
+    name: 'postfix',
+    port: o.port,
+    log,
+    async prepare(port) {
+      const conf = join(dir, 'conf');
+      await writeOwned(context.account, join(conf, 'main.cf'), mainCf(gate, setup));
+      await writeOwned(context.account, join(conf, 'master.cf'), masterCf(port));
+      await writeOwned(context.account, join(conf, 'recipients'), accessTable(o));
+      return { command: master.command, args: ['-c', conf, '-d'], env, cwd: dir, ...context.account.as };
+    },
+  });
   await writeSendmail(gate, { master, env, dir });
   await gate.useSmtpPort(server.port);
-  return server;
+  return { kind: 'postfix', hostname: GATE_HOSTNAME, spool: join(dir, 'queue'), log, ...server };
 }
 
 /** What makes Postfix believe that it is root and has its accounts. `postfix` must be the only name of its uid. */
@@ -104,85 +111,6 @@ interface PostfixSetup {
   master: Program;
   env: Record<string, string>;
   options: SmtpServerOptions;
-}
-
-class Postfix implements SmtpServer {
-  readonly kind = 'postfix';
-  readonly hostname: string = GATE_HOSTNAME;
-  readonly spool: string;
-  readonly #gate: Gate;
-  readonly #setup: PostfixSetup;
-  #daemon: Daemon | undefined;
-  #port = 0;
-
-  constructor(gate: Gate, setup: PostfixSetup) {
-    this.#gate = gate;
-    this.#setup = setup;
-    this.spool = join(setup.dir, 'queue');
-  }
-
-  get port(): number {
-    return this.#port;
-  }
-
-  async listen(port: number): Promise<SmtpServer | 'port taken'> {
-    const { context } = this.#gate;
-    const { dir, env, master } = this.#setup;
-    const conf = join(dir, 'conf');
-    await writeOwned(context.account, join(conf, 'main.cf'), mainCf(this.#gate, this.#setup));
-    await writeOwned(context.account, join(conf, 'master.cf'), masterCf(port));
-    await writeOwned(context.account, join(conf, 'recipients'), accessTable(this.#setup.options));
-    const daemon = startDaemon({
-      name: 'postfix',
-      command: master.command,
-      args: ['-c', conf, '-d'],
-      env,
-      cwd: dir,
-      ...context.account.as,
-      onLine: (line) => context.onEvent({ type: 'log', server: 'postfix', line }),
-    });
-    context.daemons.add(daemon);
-    const { env: time, signal } = context;
-    if (await waitForGreeting(port, { daemon, env: time, signal })) {
-      this.#daemon = daemon;
-      this.#port = port;
-      context.onEvent({ type: 'listening', server: 'postfix', port });
-      return this;
-    }
-    const how = await daemon.ended;
-    context.daemons.delete(daemon);
-    const log = `${daemon.log.tail()}\n${await this.log()}`;
-    if (log.includes('Address already in use')) return 'port taken';
-    throw new GateError('start_failed', `postfix did not start (${how}): ${log.trim()}`);
-  }
-
-  log(): Promise<string> {
-    return readFile(join(this.#setup.dir, 'log'), 'utf8').catch(() => '');
-  }
-
-  async pids(): Promise<number[]> {
-    const { pid } = this.#running();
-    return [pid, ...(await descendants(pid)).map((process) => process.pid)];
-  }
-
-  async stop(): Promise<void> {
-    const daemon = this.#running();
-    const all = await this.pids();
-    daemon.kill('SIGKILL');
-    await daemon.ended;
-    signalAll(all.slice(1), 'SIGKILL');
-    this.#gate.context.daemons.delete(daemon);
-  }
-
-  async start(): Promise<void> {
-    if (this.#daemon?.running === true) throw new GateError('bad_option', 'postfix is running already');
-    await onFreePort(this.#port, (port) => this.listen(port));
-  }
-
-  #running(): Daemon {
-    if (this.#daemon === undefined) throw new GateError('stopped', 'postfix is not running');
-    return this.#daemon;
-  }
 }
 
 function mainCf(gate: Gate, setup: PostfixSetup): string {
