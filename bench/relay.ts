@@ -1,6 +1,6 @@
 /**
- * Postern's intake against Postfix's and Exim's under Postfix's load generator, each durable before its 250 and delivering nothing meanwhile; beside them a bare loop of
- * the same fsyncs. Then a queue drained into a real Postfix, and memory and restart with a long queue.
+ * Postern's intake against Postfix's, Exim's and OpenSMTPD's under Postfix's load generator, each durable before its 250 (OpenSMTPD once made so) and delivering nothing meanwhile; beside them a
+ * bare loop of the same fsyncs. Then a queue drained into a real Postfix, and memory and restart with a long queue.
  * `npm run build && npm run bench -- relay [--quick]`
  */
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -9,8 +9,8 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { parseForwardPath, parseReversePath, systemEnv } from '@postern/core';
 import { freePort, type Gate, run } from '@postern/gate';
 import { nodeDisk, spoolWriter } from '@postern/spool';
-import { startPostfix, startRig } from '@postern/testkit/rig';
 import { type FarMail, RECIPIENT, startFarMail } from './lib/far-mail.ts';
+import { eximIntake, type Intake, opensmtpdIntake, postfixIntake } from './lib/intakes.ts';
 import type { Load } from './lib/mail.ts';
 import { memoryOf } from './lib/memory.ts';
 import { eximClient, postfixClient, smtpSource } from './lib/mta-clients.ts';
@@ -26,6 +26,8 @@ const DRAIN = quick ? 500 : 5_000;
 const QUEUED = quick ? 10_000 : 100_000;
 const QUEUED_OCTETS = 1024;
 const WRITERS = 32;
+/** With a connection each, to those who would take minutes for all. */
+const SLOW = quick ? 40 : 100;
 const LOADS = [
   { sessions: 1, count: quick ? 200 : 1_000 },
   { sessions: 20, count: quick ? 400 : 3_000 },
@@ -48,46 +50,44 @@ async function unreachable(gate: Gate): Promise<string> {
 
 async function intake(gate: Gate): Promise<void> {
   await using postern = await startRelay(join(gate.dir, 'intake'), await unreachable(gate));
-  await using held = await startRig({ imapd: false, smtp: false });
-  const postfix = await startPostfix(held, {
-    settings: { smtpd_client_restrictions: 'check_client_access static:HOLD' },
-  });
-  const exim = await startFarMail('exim');
+  await using postfix = await postfixIntake();
+  await using exim = await eximIntake();
+  await using synced = await opensmtpdIntake(true);
+  await using unsynced = await opensmtpdIntake(false);
+  const intakes: (Intake | undefined)[] = [{ who: 'postern', port: postern.smtpPort }, postfix, exim, synced, unsynced];
   const fsyncs = join(gate.dir, 'fsyncs');
   await mkdir(fsyncs);
-  const ports = { postern: postern.smtpPort, postfix: postfix.port, exim: exim.server.port };
-  try {
-    for (const { sessions, count } of LOADS) {
-      const loops: Contender[] = [
-        { who: LOOP, run: () => bareLoop(fsyncs, { count, sessions: 1, how: 'own' }) },
-        ...(sessions === 1
-          ? []
-          : (['own', 'shared'] as const).map((how) => ({
-              who: `${LOOP}, ${sessions} at once${how === 'shared' ? ', grouped' : ''}`,
-              run: () => bareLoop(fsyncs, { count, sessions, how }),
-            }))),
-      ];
-      for (const keepOpen of [true, false]) {
-        const intakes = Object.entries(ports).map(([who, port]) => ({
-          who,
+  for (const { sessions, count } of LOADS) {
+    for (const keepOpen of [true, false]) {
+      const takers = intakes
+        .filter((each) => each !== undefined)
+        .map((each) => ({
+          who: each.who,
           async run() {
-            // Exim 4.96 holds its answer to QUIT back for 200 ms: all of them would take minutes.
-            const sent = who === 'exim' && !keepOpen ? count / 10 : count;
-            const ms = await lasting(() => smtpSource(port, makeLoad(sent), { sessions, keepOpen }));
-            if (who === 'exim') await exim.clear();
+            const sent = !keepOpen && each.slow?.(sessions) === true ? SLOW : count;
+            const ms = await lasting(() => smtpSource(each.port, makeLoad(sent), { sessions, keepOpen }));
+            await each.clear?.();
             return sent / (ms / 1000);
           },
         }));
-        await alternately(report, [...intakes, ...loops], {
-          what: intakeName(sessions, keepOpen),
-          unit: 'msg/s',
-          rounds: ROUNDS,
-        });
-      }
+      await alternately(report, [...takers, ...loops(fsyncs, { sessions, count })], {
+        what: intakeName(sessions, keepOpen),
+        unit: 'msg/s',
+        rounds: ROUNDS,
+      });
     }
-  } finally {
-    await exim.gate.stop();
   }
+}
+
+function loops(dir: string, o: { sessions: number; count: number }): Contender[] {
+  const at = (who: string, sessions: number, how: string): Contender => ({
+    who,
+    run: () => bareLoop(dir, { count: o.count, sessions, how }),
+  });
+  const alone = at(LOOP, 1, 'own');
+  if (o.sessions === 1) return [alone];
+  const name = `${LOOP}, ${o.sessions} at once`;
+  return [alone, at(name, o.sessions, 'own'), at(`${name}, grouped`, o.sessions, 'shared')];
 }
 
 function intakeName(sessions: number, keepOpen: boolean): string {

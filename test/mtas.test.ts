@@ -4,10 +4,17 @@ import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
 import { type Gate, readMaildir, type SmtpServer } from '@postern/gate';
-import { fetchTool, startPostfix, startRig } from '@postern/testkit/rig';
+import {
+  asInstalled,
+  canUnshare,
+  fetchTool,
+  type Installed,
+  opensmtpd,
+  startPostfix,
+  startRig,
+} from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { asInstalled, CAN_UNSHARE, type Installed } from './support/as-installed.ts';
 import { makePlace, PLAIN, type Place, postern, run, type Up, up } from './support/postern.ts';
 
 /**
@@ -15,6 +22,7 @@ import { makePlace, PLAIN, type Place, postern, run, type Up, up } from './suppo
  * network is away.
  */
 const ROOT = process.getuid?.() === 0;
+const CAN_UNSHARE = await canUnshare();
 const LONGEST_WAIT = { timeout: 60_000 };
 const FROM = 'ada@brook.test';
 const TO = 'gate@gate.test';
@@ -148,19 +156,11 @@ const NULLMAILER: Sender = {
   give: (mark) => expectAccepted('nullmailer', `${asMail}sendmail -i -f ${FROM} ${TO}`, mark),
 };
 
-/** OpenSMTPD gives its privileges up, which nobody can who has none: root only. */
 const OPENSMTPD: Sender = {
   here: CAN_UNSHARE && ROOT,
   async prepare() {
-    const installed = await asInstalled({
-      name: 'opensmtpd',
-      dir: join(gate.dir, 'opensmtpd'),
-      etc: await etcOf(await partsFor('opensmtpd')),
-      passwd: ['opensmtpd:x:65534:65534::/var/lib/opensmtpd/empty:/bin/false', 'opensmtpq:x:0:0::/:/bin/false'],
-      group: ['opensmtpd:x:65534:', 'opensmtpq:x:0:'],
-      prepare: 'mkdir -p -m 711 /var/lib/opensmtpd /var/lib/opensmtpd/empty /var/spool/smtpd; smtpd -n',
-      daemon: 'smtpd -d',
-    });
+    const dir = join(gate.dir, 'opensmtpd');
+    const installed = await asInstalled(opensmtpd({ dir, etc: await etcOf(await partsFor('opensmtpd')) }));
     open.opensmtpd = installed;
     await expect.poll(async () => (await installed.run('test -S /run/smtpd.sock')).code, LONGEST_WAIT).toBe(0);
   },

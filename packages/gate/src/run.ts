@@ -16,7 +16,18 @@ export interface RunResult {
 export function run(
   command: string,
   args: readonly string[],
-  o: { cwd?: string; env?: NodeJS.ProcessEnv; uid?: number; gid?: number; signal?: AbortSignal | undefined } = {},
+  {
+    input = '',
+    ...o
+  }: {
+    cwd?: string;
+    env?: NodeJS.ProcessEnv;
+    uid?: number;
+    gid?: number;
+    signal?: AbortSignal | undefined;
+    /** Its standard input, empty by default. What it does not read is dropped. */
+    input?: string;
+  } = {},
 ): Promise<RunResult> {
   return new Promise((resolve, reject) => {
     const child = execFile(command, args, { ...o, maxBuffer: MAX_OUTPUT }, (error, stdout, stderr) => {
@@ -26,7 +37,8 @@ export function run(
       }
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr });
     });
-    child.stdin?.end();
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(input);
   });
 }
 

@@ -22,7 +22,7 @@ export interface SmtpServerOptions {
 
 /** A running SMTP server on 127.0.0.1. */
 export interface SmtpServer extends Omit<Server, 'daemon'> {
-  readonly kind: 'exim' | 'postfix' | 'opensmtpd';
+  readonly kind: 'exim' | 'postfix';
   /** The name it greets with. */
   readonly hostname: string;
   /** What lies in its own queue, undelivered. */

@@ -1,9 +1,18 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Gate, readMaildir, run, type SmtpServer, seedMaildir } from '@postern/gate';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { fetchTool, type LoginServer, startDovecot, startPostfix, startRig, type Tool } from './index.ts';
+import {
+  canUnshare,
+  fetchTool,
+  type LoginServer,
+  startDovecot,
+  startOpensmtpd,
+  startPostfix,
+  startRig,
+  type Tool,
+} from './index.ts';
 
 /** Cached programs only: as on a machine with nothing installed. */
 const CACHED = { prefer: 'cache' } as const;
@@ -86,6 +95,31 @@ describe('Postfix in the rig', () => {
     await postfix.start();
     expect(postfix.port).toBe(port);
     expect(await dialogue(port, ['QUIT'])).toMatch(/^221 /m);
+  });
+});
+
+const CAN_OPENSMTPD = process.getuid?.() === 0 && (await canUnshare());
+describe.skipIf(!CAN_OPENSMTPD)('OpenSMTPD in the rig (as root)', () => {
+  test('takes a message for anybody and keeps it in a queue that outlives a restart', async () => {
+    await using own = await startRig({ ...CACHED, smtp: false, imapd: false });
+    const server = await startOpensmtpd(own, { synchronous: true });
+    const replies = await dialogue(server.port, [
+      'EHLO client.test',
+      'MAIL FROM:<ada@brook.test>',
+      'RCPT TO:<anybody@elsewhere.test>',
+      'DATA',
+      'Subject: by OpenSMTPD\r\n\r\nHello.\r\n.',
+    ]);
+    expect(replies).toMatch(/^220 gate\.test ESMTP OpenSMTPD/);
+    expect(replies).toMatch(/^250 2\.0\.0 .*Message accepted for delivery/m);
+    await server.stop();
+    await expect(dialogue(server.port, [])).rejects.toThrow();
+    await server.start();
+    expect(await dialogue(server.port, ['QUIT'])).toMatch(/^221 /m);
+    const kept = await readdir(join(server.spool, 'queue'), { recursive: true });
+    const [message = ''] = kept.filter((path) => path.endsWith('/message'));
+    expect(await readFile(join(server.spool, 'queue', message), 'utf8')).toContain('Subject: by OpenSMTPD');
+    expect((await run('lsattr', [join(server.spool, 'queue', message)])).stdout).toMatch(/^--S/);
   });
 });
 

@@ -1,27 +1,22 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { quote } from '@postern/core';
-import { ensurePackages } from '@postern/gate';
-import { rigPrograms } from '@postern/testkit/rig';
-import { type Ran, run } from './postern.ts';
+import { ensurePackages, type RunResult, run, startDaemon } from '@postern/gate';
+import { rigPrograms } from './cache.ts';
 
 const ROOT = process.getuid?.() === 0;
 /** A mount namespace of one's own; without privilege a user namespace as well, where the system lets one. */
 const UNSHARE: readonly string[] = ROOT ? ['unshare', '-m'] : ['unshare', '-rm'];
+/** As a system's services have it. */
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Whether programs can be run {@link asInstalled} here. */
-export const CAN_UNSHARE: boolean = await run('/usr/bin/env', [
-  ...UNSHARE,
-  'mount',
-  '-t',
-  'tmpfs',
-  'tmpfs',
-  '/run',
-]).then(
-  ({ code }) => code === 0,
-  () => false,
-);
+export function canUnshare(): Promise<boolean> {
+  return run('/usr/bin/env', [...UNSHARE, 'mount', '-t', 'tmpfs', 'tmpfs', '/run']).then(
+    ({ code }) => code === 0,
+    () => false,
+  );
+}
 
 /** What {@link asInstalled} sets up. */
 export interface InstalledOptions {
@@ -43,7 +38,7 @@ export interface InstalledOptions {
 /** A program in its own view of the file system. */
 export interface Installed extends AsyncDisposable {
   /** Runs a shell command inside. */
-  run(command: string, input?: string): Promise<Ran>;
+  run(command: string, input?: string): Promise<RunResult>;
   log(): string;
 }
 
@@ -52,6 +47,26 @@ export interface Installed extends AsyncDisposable {
  * and `/var/spool` are empty. For programs with paths built in. Linux, with overlayfs.
  */
 export async function asInstalled(o: InstalledOptions): Promise<Installed> {
+  const daemon = startDaemon({ name: o.name, ...(await installedCommand(o)), onLine: () => {} });
+  const log = (): string => daemon.log.lines().join('\n');
+  if ((await daemon.log.waitFor(/^inside$/)) === undefined) {
+    throw new Error(`${o.name} ended (${await daemon.ended}): ${log()}`);
+  }
+  const enter = ['nsenter', '-t', String(daemon.pid), '-m', ...(ROOT ? [] : ['-U', '--preserve-credentials'])];
+  return {
+    log,
+    run: (command, input = '') => run('/usr/bin/env', [...enter, 'sh', '-c', command], { input, cwd: '/' }),
+    async [Symbol.asyncDispose]() {
+      daemon.kill('SIGTERM');
+      await daemon.ended;
+    },
+  };
+}
+
+/** What {@link asInstalled} starts: a shell that becomes the server once it has said `inside`. */
+export async function installedCommand(
+  o: InstalledOptions,
+): Promise<{ command: string; args: readonly string[]; env: Record<string, string>; cwd: string }> {
   const [unpacked] = await ensurePackages([o.name], rigPrograms());
   const root = unpacked?.root ?? '/';
   const etc = join(o.dir, 'etc');
@@ -71,34 +86,7 @@ export async function asInstalled(o: InstalledOptions): Promise<Installed> {
     'for dir in /run /var/lib /var/spool; do mount -t tmpfs -o mode=755 tmpfs $dir; done',
     o.prepare,
     'echo inside >&2',
-    `exec ${o.daemon ?? 'cat'}`,
+    `exec ${o.daemon ?? 'sleep infinity'}`,
   ].join('\n');
-  const child = spawn('/usr/bin/env', [...UNSHARE, 'sh', '-c', script], { cwd: '/', stdio: ['pipe', 'pipe', 'pipe'] });
-  const log = await started(child);
-  const enter = ['nsenter', '-t', String(child.pid), '-m', ...(ROOT ? [] : ['-U', '--preserve-credentials'])];
-  return {
-    log,
-    run: (command, input = '') => run('/usr/bin/env', [...enter, 'sh', '-c', command], { input, cwd: '/' }),
-    async [Symbol.asyncDispose]() {
-      const ended = new Promise((resolve) => child.once('close', resolve));
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      child.kill('SIGTERM');
-      await ended;
-    },
-  };
-}
-
-/** Waits until the script is about to start its server; gives what it and the server say. */
-function started(child: ChildProcess): Promise<() => string> {
-  return new Promise((resolve, reject) => {
-    let text = '';
-    const read = (chunk: Buffer): void => {
-      text += chunk.toString('utf8');
-      if (/^inside$/m.test(text)) resolve(() => text);
-    };
-    child.stdout?.on('data', read);
-    child.stderr?.on('data', read);
-    child.once('error', reject);
-    child.once('close', (code) => reject(new Error(`ended with ${code}: ${text}`)));
-  });
+  return { command: '/usr/bin/env', args: [...UNSHARE, 'sh', '-c', script], env: { PATH }, cwd: '/' };
 }
