@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { type Admit, deferred, systemEnv, type Target } from '@postern/core';
+import { type Admit, deferred, type Link, systemEnv, type Target } from '@postern/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { closedPort, exchange, type Heard, hear, listen, type Served } from './forward.test-util.ts';
 import { startForward } from './forward.ts';
-import type { ForwardEvent } from './forward-event.ts';
 import { reached, recordedLink, resolveRig, type SshRig, startSshRig, temporaryDir } from './rig.test-util.ts';
 
 let rig: SshRig;
@@ -16,33 +16,6 @@ beforeAll(async () => {
 });
 afterAll(() => rig?.stop());
 
-interface Served extends AsyncDisposable {
-  readonly server: Server;
-  readonly port: number;
-}
-
-/** A listener that allows half-open, on loopback or at a path. */
-async function listen(onSocket?: (socket: Socket) => void, path?: string): Promise<Served> {
-  const server = createServer({ allowHalfOpen: true }, onSocket);
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket) => {
-    sockets.add(socket);
-    socket.on('error', () => {});
-  });
-  if (path === undefined) server.listen(0, '127.0.0.1');
-  else server.listen(path);
-  await once(server, 'listening');
-  const address = server.address();
-  return {
-    server,
-    port: address !== null && typeof address === 'object' ? address.port : 0,
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
-
 /** Answers with the digest of all it was sent, once it has been sent all: only half-close makes that possible. */
 function digester(socket: Socket): void {
   const hash = createHash('sha256');
@@ -50,63 +23,35 @@ function digester(socket: Socket): void {
   socket.on('end', () => socket.end(hash.digest('hex')));
 }
 
-async function set(
-  to: Target,
-  o: { name?: string; admit?: Admit; path?: string } = {},
-): Promise<
-  {
-    local: Served;
-    events: ForwardEvent[];
-    next(type: ForwardEvent['type']): Promise<ForwardEvent>;
-    sessions(): number;
-    link: ReturnType<typeof recordedLink>['link'];
-  } & AsyncDisposable
-> {
+interface Set extends Heard, AsyncDisposable {
+  readonly local: Served;
+  readonly link: Link;
+  sessions(): number;
+}
+
+async function set(to: Target, o: { name?: string; admit?: Admit; path?: string } = {}): Promise<Set> {
   const { link } = recordedLink(await resolveRig(rig, {}, o.name));
   const local = await listen(undefined, o.path);
-  const events: ForwardEvent[] = [];
-  const waiting: { type: string; resolve(event: ForwardEvent): void }[] = [];
+  const heard = hear();
   const forward = startForward({
     server: local.server,
     link,
     to,
     env: systemEnv,
     ...(o.admit === undefined ? {} : { admit: o.admit }),
-    onEvent(event) {
-      events.push(event);
-      for (const waiter of waiting) if (waiter.type === event.type) waiter.resolve(event);
-    },
+    onEvent: heard.onEvent,
   });
   return {
+    ...heard,
     local,
-    events,
     link,
     sessions: () => forward.sessions,
-    next(type) {
-      const { promise, resolve } = deferred<ForwardEvent>();
-      const there = events.find((event) => event.type === type);
-      if (there !== undefined) resolve(there);
-      waiting.push({ type, resolve });
-      return promise;
-    },
     async [Symbol.asyncDispose]() {
       await forward.close();
       await local[Symbol.asyncDispose]();
       await link.close();
     },
   };
-}
-
-/** Sends, half-closes, and reads the answer; rejects with the socket's error. */
-function exchange(at: NetConnectOpts, bytes: string | Buffer): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ ...at, allowHalfOpen: true });
-    const chunks: Buffer[] = [];
-    socket.on('data', (chunk) => chunks.push(chunk));
-    socket.on('end', () => resolve(Buffer.concat(chunks).toString('latin1')));
-    socket.on('error', reject);
-    socket.end(bytes);
-  });
 }
 
 const BULK = Buffer.alloc(4 * 1024 * 1024, 'half-close keeps what was said ');
@@ -181,11 +126,7 @@ describe('a forward through a real sshd', () => {
   });
 
   test('tells that nothing listens over there', async () => {
-    const port = await listen().then(async (it) => {
-      await it[Symbol.asyncDispose]();
-      return it.port;
-    });
-    await using it = await set({ type: 'tcp', host: '127.0.0.1', port });
+    await using it = await set({ type: 'tcp', host: '127.0.0.1', port: await closedPort() });
     await expect(exchange({ port: it.local.port }, 'x')).rejects.toMatchObject({ code: 'ECONNRESET' });
     const event = await it.next('forward-refused');
     expect(event).toMatchObject({ error: { code: 'channel-refused' } });

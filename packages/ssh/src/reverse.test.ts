@@ -1,13 +1,13 @@
 import { once } from 'node:events';
 import { watch } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { deferred, systemEnv } from '@postern/core';
+import { systemEnv } from '@postern/core';
 import { memoryLink } from '@postern/testkit';
 import { startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { ForwardEvent } from './forward-event.ts';
+import { closedPort, exchange, type Heard, hear, listen } from './forward.test-util.ts';
 import { startReverse } from './reverse.ts';
 import { recordedLink, resolveRig, type SshRig } from './rig.test-util.ts';
 
@@ -19,75 +19,32 @@ beforeAll(async () => {
 });
 afterAll(() => rig?.stop());
 
-async function listen(
-  onSocket: (socket: Socket) => void,
-  port = 0,
-): Promise<{ server: Server; port: number } & AsyncDisposable> {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    socket.on('error', () => {});
-    onSocket(socket);
-  });
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening');
-  return {
-    server,
-    port: (server.address() as { port: number }).port,
-    [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())),
-  };
+interface Set extends Heard, AsyncDisposable {
+  port(): number;
 }
 
 async function set(
   to: { host: string; port: number },
   o: { name?: string; port?: number; domains?: string[] } = {},
-): Promise<
-  {
-    events: ForwardEvent[];
-    next(type: ForwardEvent['type']): Promise<ForwardEvent>;
-    port(): number;
-    forget(): void;
-  } & AsyncDisposable
-> {
+): Promise<Set> {
   const { link } = recordedLink(await resolveRig(rig, {}, o.name));
-  const events: ForwardEvent[] = [];
-  const waiting: { type: string; resolve(event: ForwardEvent): void }[] = [];
+  const heard = hear();
   const reverse = startReverse({
     link,
     listen: { host: '127.0.0.1', port: o.port ?? 0 },
     to,
     env: systemEnv,
     ...(o.domains === undefined ? {} : { domains: o.domains }),
-    onEvent(event) {
-      events.push(event);
-      for (const waiter of waiting) if (waiter.type === event.type) waiter.resolve(event);
-    },
+    onEvent: heard.onEvent,
   });
   return {
-    events,
+    ...heard,
     port: () => reverse.port ?? 0,
-    forget: () => void events.splice(0),
-    next(type) {
-      const { promise, resolve } = deferred<ForwardEvent>();
-      const there = events.find((event) => event.type === type);
-      if (there !== undefined) resolve(there);
-      waiting.push({ type, resolve });
-      return promise;
-    },
     async [Symbol.asyncDispose]() {
       await reverse.close();
       await link.close();
     },
   };
-}
-
-function exchange(port: number, bytes: string | Buffer): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-    const chunks: Buffer[] = [];
-    socket.on('data', (chunk) => chunks.push(chunk));
-    socket.on('end', () => resolve(Buffer.concat(chunks).toString('latin1')));
-    socket.on('error', reject);
-    socket.end(bytes);
-  });
 }
 
 /** An SMTP client that waits for each reply: lines out, replies in. */
@@ -128,7 +85,9 @@ describe('a reverse forward through a real sshd', () => {
     await using it = await set({ host: '127.0.0.1', port: local.port });
     const heard = await it.next('reverse-listening');
     expect(heard).toMatchObject({ host: 'gate', listen: `127.0.0.1:${it.port()}` });
-    const answers = await Promise.all(['one', 'two', 'x'.repeat(300_000)].map((text) => exchange(it.port(), text)));
+    const answers = await Promise.all(
+      ['one', 'two', 'x'.repeat(300_000)].map((text) => exchange({ port: it.port() }, text)),
+    );
     expect(answers).toEqual(['ONE', 'TWO', 'X'.repeat(300_000)]);
   });
 
@@ -138,14 +97,14 @@ describe('a reverse forward through a real sshd', () => {
     {
       await using it = await set({ host: '127.0.0.1', port: local.port });
       await it.next('reverse-listening');
-      it.forget();
+      it.events.length = 0;
       await rig.ssh.dropConnections();
       await it.next('reverse-lost');
       await it.next('reverse-listening');
       port = it.port();
-      expect(await exchange(port, 'again')).toBe('AGAIN');
+      expect(await exchange({ port }, 'again')).toBe('AGAIN');
     }
-    await expect(exchange(port, 'x')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+    await expect(exchange({ port }, 'x')).rejects.toMatchObject({ code: 'ECONNREFUSED' });
   });
 
   test('is refused where the port is taken, says so, and comes once it is free', async () => {
@@ -160,7 +119,7 @@ describe('a reverse forward through a real sshd', () => {
     });
     await squatter[Symbol.asyncDispose]();
     await it.next('reverse-listening');
-    expect(await exchange(squatter.port, 'now')).toBe('NOW');
+    expect(await exchange({ port: squatter.port }, 'now')).toBe('NOW');
   });
 
   test.each(['strict', 'picky'])('is refused by an sshd that forbids it (%s)', async (name) => {
@@ -169,12 +128,11 @@ describe('a reverse forward through a real sshd', () => {
   });
 
   test('cuts the far peer off when nothing answers here', async () => {
-    const closed = await listen(() => {});
-    await closed[Symbol.asyncDispose]();
-    await using it = await set({ host: '127.0.0.1', port: closed.port });
+    const port = await closedPort();
+    await using it = await set({ host: '127.0.0.1', port });
     await it.next('reverse-listening');
-    await exchange(it.port(), 'x').catch(() => '');
-    expect(await it.next('reverse-unreachable')).toMatchObject({ to: `127.0.0.1:${closed.port}` });
+    await exchange({ port: it.port() }, 'x').catch(() => '');
+    expect(await it.next('reverse-unreachable')).toMatchObject({ to: `127.0.0.1:${port}` });
   });
 });
 
@@ -240,9 +198,8 @@ describe('a reverse forward with domains', () => {
   });
 
   test('a far MTA is told to come again when nothing answers here', async () => {
-    const closed = await listen(() => {});
-    await closed[Symbol.asyncDispose]();
-    await using it = await set({ host: '127.0.0.1', port: closed.port }, { domains: ['home.example'] });
+    const port = await closedPort();
+    await using it = await set({ host: '127.0.0.1', port }, { domains: ['home.example'] });
     await it.next('reverse-listening');
     expect(await dialogue(it.port(), [])).toEqual(['421 4.4.1 The mail server behind this gate does not answer']);
   });

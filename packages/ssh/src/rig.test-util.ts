@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Channel, type Link, systemEnv, type Target } from '@postern/core';
 import { type RigOptions, startRig } from '@postern/testkit/rig';
+import type { Subject } from './conformance.test-util.ts';
 import type { LinkEvent } from './event.ts';
 import { createLink, type HostLink, type LinkOptions } from './link.ts';
 import { resolveHost } from './resolve.ts';
@@ -29,6 +30,35 @@ export function recordedLink(
   const events: LinkEvent[] = [];
   const link = createLink(host, { env: systemEnv, onEvent: (event) => events.push(event), ...o });
   return { link, events };
+}
+
+/** A real sshd for the conformance suite. */
+export async function rigSubject(o: Partial<LinkOptions> = {}): Promise<Subject> {
+  const rig = await startSshRig();
+  const { link } = recordedLink(await resolveRig(rig), o);
+  return {
+    link,
+    dir: rig.home,
+    hasSftp: true,
+    cut: () => rig.ssh.dropConnections(),
+    async silent() {
+      const { link: other } = recordedLink(await resolveRig(rig), { ...o, openTimeoutMs: 300 });
+      const first = await other.open({ type: 'exec', command: 'true' }, { signal: new AbortController().signal });
+      await first.exit;
+      await rig.ssh.pause();
+      return {
+        link: other,
+        async end() {
+          await rig.ssh.resume();
+          await other.close();
+        },
+      };
+    },
+    async end() {
+      await link.close();
+      await rig.stop();
+    },
+  };
 }
 
 /** A directory that is gone after the test. */

@@ -1,30 +1,4 @@
 import { conformance } from '../conformance.test-util.ts';
-import { recordedLink, resolveRig, startSshRig } from '../rig.test-util.ts';
+import { rigSubject } from '../rig.test-util.ts';
 
-conformance('ssh2 against a real sshd', async () => {
-  const rig = await startSshRig();
-  const { link } = recordedLink(await resolveRig(rig));
-  return {
-    link,
-    dir: rig.home,
-    hasSftp: true,
-    cut: () => rig.ssh.dropConnections(),
-    async silent() {
-      const { link: other } = recordedLink(await resolveRig(rig), { openTimeoutMs: 300 });
-      const first = await other.open({ type: 'exec', command: 'true' }, { signal: new AbortController().signal });
-      await first.exit;
-      await rig.ssh.pause();
-      return {
-        link: other,
-        async end() {
-          await rig.ssh.resume();
-          await other.close();
-        },
-      };
-    },
-    async end() {
-      await link.close();
-      await rig.stop();
-    },
-  };
-});
+conformance('ssh2 against a real sshd', () => rigSubject());
