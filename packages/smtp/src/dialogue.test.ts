@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { deliver, makeEntry } from './courier.test-util.ts';
+import { deliver, makeEntry, type Run } from './courier.test-util.ts';
 import { DeliveryError } from './error.ts';
 
 const PIPELINING = `
@@ -18,9 +18,32 @@ const MESSAGE = `
   C:Subject: x
   C:
   C:hello
+  C:.
+`;
+/** The message and its verdict. */
+const TAKEN = `${MESSAGE}
+  S:250 taken
+`;
+/** One recipient and the message, a command at a time. */
+const TO_JOE = `
+  C:RCPT TO:<joe@gate.test>
+  S:250 ok
+  C:DATA
+  S:354 go
+  ${TAKEN}
+`;
+const QUIT = `
+  C:QUIT
+  S:221 bye
 `;
 const a = makeEntry({ id: 'a' });
 const b = makeEntry({ id: 'b', from: 'bob@home.test' });
+
+/** To its end, on both sides. */
+async function finished(run: Run): Promise<void> {
+  expect(await run.done).toBeUndefined();
+  await run.played;
+}
 
 describe('lockstep', () => {
   test('waits for every reply', async () => {
@@ -29,29 +52,15 @@ describe('lockstep', () => {
         `${LOCKSTEP}
         C:MAIL FROM:<ann@home.test> SIZE=21
         S:250 ok
-        C:RCPT TO:<joe@gate.test>
-        S:250 ok
-        C:DATA
-        S:354 go
-        ${MESSAGE}
-        C:.
-        S:250 taken
+        ${TO_JOE}
         C:MAIL FROM:<bob@home.test> SIZE=21
         S:250 ok
-        C:RCPT TO:<joe@gate.test>
-        S:250 ok
-        C:DATA
-        S:354 go
-        ${MESSAGE}
-        C:.
-        S:250 taken
-        C:QUIT
-        S:221 bye`,
+        ${TO_JOE}
+        ${QUIT}`,
       ],
       { entries: [a, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.lines).toEqual([
       ...['a attempting', 'a joe@gate.test delivered 250', 'b attempting', 'b joe@gate.test delivered 250'],
     ]);
@@ -66,20 +75,12 @@ describe('lockstep', () => {
         S:250 gate.test
         C:MAIL FROM:<ann@home.test>
         S:250 ok
-        C:RCPT TO:<joe@gate.test>
-        S:250 ok
-        C:DATA
-        S:354 go
-        ${MESSAGE}
-        C:.
-        S:250 taken
-        C:QUIT
-        S:221 bye`,
+        ${TO_JOE}
+        ${QUIT}`,
       ],
       { entries: [a], dialogue: 'stream' },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
   });
   test('sends no message for which every recipient was refused, and RSET before the next', async () => {
     const run = deliver(
@@ -95,13 +96,11 @@ describe('lockstep', () => {
         S:250 ok
         C:MAIL FROM:<bob@home.test> SIZE=21
         S:552 5.2.2 no
-        C:QUIT
-        S:221 bye`,
+        ${QUIT}`,
       ],
       { entries: [makeEntry({ id: 'a', to: ['no@gate.test', 'later@gate.test'] }), b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.lines.toSorted()).toEqual([
       'a attempting',
       'a later@gate.test deferred 451',
@@ -118,15 +117,8 @@ describe('lockstep', () => {
         S:250 ok
         C:RCPT TO:<no@gate.test>
         S:550 5.1.1 no such user
-        C:RCPT TO:<joe@gate.test>
-        S:250 ok
-        C:DATA
-        S:354 go
-        ${MESSAGE}
-        C:.
-        S:250 taken
-        C:QUIT
-        S:221 bye`,
+        ${TO_JOE}
+        ${QUIT}`,
       ],
       { entries: [makeEntry({ id: 'a', to: ['no@gate.test', 'joe@gate.test'] })] },
     );
@@ -154,13 +146,10 @@ const ACCEPTED = `
 describe('pipelined', () => {
   test('writes the final dot and the next envelope at once', async () => {
     const run = deliver(
-      [
-        `${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.\n${ENVELOPE_B}S:250 taken${ACCEPTED}${MESSAGE}C:.\nS:250 taken\nC:QUIT\nS:221 bye`,
-      ],
+      [`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}${ENVELOPE_B}S:250 taken${ACCEPTED}${TAKEN}${QUIT}`],
       { entries: [a, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.lines.filter((line) => line.includes('delivered'))).toHaveLength(2);
   });
   test('answers a 354 after zero accepted recipients with a lone dot, and counts it failed', async () => {
@@ -173,15 +162,12 @@ describe('pipelined', () => {
         C:.
         ${ENVELOPE_B}
         S:250 taken, whatever it was
-        ${ACCEPTED}${MESSAGE}
-        C:.
-        S:250 taken
+        ${ACCEPTED}${TAKEN}
         C:QUIT`,
       ],
       { entries: [a, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.outcomes.get('a joe@gate.test')).toMatchObject({ type: 'failed', reply: { code: 550 } });
     expect(run.outcomes.get('b joe@gate.test')?.type).toBe('delivered');
   });
@@ -196,14 +182,12 @@ describe('pipelined', () => {
         ${ENVELOPE_B}
         S:250 ok
         ${ACCEPTED}${MESSAGE}
-        C:.
         S:452 4.3.1 disk full
         C:QUIT`,
       ],
       { entries: [a, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.outcomes.get('a joe@gate.test')).toMatchObject({ type: 'deferred', reply: { code: 451 } });
     expect(run.outcomes.get('b joe@gate.test')).toMatchObject({ type: 'deferred', reply: { code: 452 } });
   });
@@ -214,15 +198,12 @@ describe('pipelined', () => {
         S:553 5.1.8 bad sender
         S:503 MAIL first
         S:503 MAIL first
-        ${ENVELOPE_B}${ACCEPTED}${MESSAGE}
-        C:.
-        S:250 taken
+        ${ENVELOPE_B}${ACCEPTED}${TAKEN}
         C:QUIT`,
       ],
       { entries: [a, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.outcomes.get('a joe@gate.test')).toMatchObject({ type: 'failed', reply: { code: 553 } });
   });
   test('a refusal of DATA counts for those who were accepted', async () => {
@@ -266,24 +247,23 @@ describe('421', () => {
   test('to MAIL after some success leads to another session', async () => {
     const run = deliver(
       [
-        `${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.\n${ENVELOPE_B}S:250 taken
+        `${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}${ENVELOPE_B}S:250 taken
         S:421 too many messages
         S:503 what
         S:503 what
         S! close`,
-        `${PIPELINING}${ENVELOPE_B}${ACCEPTED}${MESSAGE}C:.\nS:250 taken\nC:QUIT`,
+        `${PIPELINING}${ENVELOPE_B}${ACCEPTED}${TAKEN}C:QUIT`,
       ],
       { entries: [a, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.lines).toEqual([
       ...['a attempting', 'a joe@gate.test delivered 250', 'b attempting', 'b joe@gate.test delivered 250'],
     ]);
     expect(run.events.filter((event) => event.type === 'closing')).toHaveLength(1);
   });
   test('as the reply to a whole message means it was not taken', async () => {
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.\nS:421 4.3.2 shutting down\nS! close`], {
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}S:421 4.3.2 shutting down\nS! close`], {
       entries: [a],
     });
     expect(await run.done).toBeInstanceOf(DeliveryError);
@@ -303,13 +283,13 @@ describe('a session that ends early', () => {
     expect(run.lines).toEqual([]);
   });
   test('after the last byte: the outcome is uncertain', async () => {
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.\nS! close`], { entries: [a] });
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}S! close`], { entries: [a] });
     expect(await run.done).toBeUndefined();
     expect(run.lines).toEqual(['a attempting', 'a joe@gate.test uncertain']);
     expect(run.events.at(-1)).toMatchObject({ type: 'closed', error: { code: 'closed' } });
   });
   test('by a lost link: it is the link that is to blame', async () => {
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.`], { entries: [a] });
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}`], { entries: [a] });
     await run.reached();
     run.pairs[0]?.lose();
     expect(await run.done).toMatchObject({ name: 'LinkError', code: 'lost' });
@@ -332,7 +312,7 @@ describe('a session that ends early', () => {
     expect(String(error)).toMatch(/exit status 127: sh: 1: netcat: not found\\x1b\[31m$/);
   });
   test('an exit status is never a delivery', async () => {
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.`], {
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}`], {
       entries: [a],
       target: { type: 'exec', command: 'netcat localhost smtp' },
     });
@@ -348,7 +328,7 @@ describe('silence', () => {
     ['the greeting', '', 300_000],
     ['EHLO', 'S:220 hi\nC:EHLO home.test', 300_000],
     ['MAIL', `${LOCKSTEP}C:MAIL FROM:<ann@home.test> SIZE=21`, 300_000],
-    ['the final dot', `${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.`, 600_000],
+    ['the final dot', `${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}`, 600_000],
   ];
   for (const [what, transcript, ms] of cases) {
     test(`instead of an answer to ${what} is borne for ${ms / 60_000} minutes`, async () => {
@@ -377,8 +357,7 @@ describe('what the server cannot take', () => {
         ],
       },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.outcomes.get('large joe@gate.test')).toMatchObject({ type: 'failed', reason: /^5\.3\.4/ });
     expect(run.outcomes.get('eight joe@gate.test')).toMatchObject({ type: 'failed', reason: /^5\.6\.3/ });
     expect(run.outcomes.get('utf8 joe@gate.test')).toMatchObject({ type: 'failed', reason: /^5\.6\.7/ });
@@ -400,9 +379,7 @@ describe('more recipients than the server takes at once', () => {
         S:452 4.5.3 too many
         S:452 4.5.3 too many
         S:354 go
-        ${MESSAGE}
-        C:.
-        S:250 taken
+        ${TAKEN}
         C:MAIL FROM:<ann@home.test>
         C:RCPT TO:<r2@gate.test>
         C:RCPT TO:<r3@gate.test>
@@ -411,15 +388,12 @@ describe('more recipients than the server takes at once', () => {
         S:250 ok
         S:250 ok
         S:354 go
-        ${MESSAGE}
-        C:.
-        S:250 taken
+        ${TAKEN}
         C:QUIT`,
       ],
       { entries: [makeEntry({ id: 'a', to: ['r1@gate.test', 'r2@gate.test', 'r3@gate.test'] })] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.lines).toEqual([
       'a attempting',
       'a r1@gate.test delivered 250',
@@ -442,12 +416,11 @@ describe('a message that cannot be read', () => {
     const run = deliver(
       [
         `${PIPELINING}${ENVELOPE_A}${ACCEPTED.trimEnd()}\nC! close`,
-        `${PIPELINING}${ENVELOPE_B}${ACCEPTED}${MESSAGE}C:.\nS:250 taken\nC:QUIT`,
+        `${PIPELINING}${ENVELOPE_B}${ACCEPTED}${TAKEN}C:QUIT`,
       ],
       { entries: [broken, b] },
     );
-    expect(await run.done).toBeUndefined();
-    await run.played;
+    await finished(run);
     expect(run.lines).toEqual([
       ...['a attempting', 'a joe@gate.test deferred', 'b attempting', 'b joe@gate.test delivered 250'],
     ]);
@@ -457,7 +430,7 @@ describe('a message that cannot be read', () => {
 describe('the signal', () => {
   test('takes no further entry, and lets the one at hand finish', async () => {
     const abort = new AbortController();
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.\nS:250 taken\nC:QUIT`], {
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${TAKEN}C:QUIT`], {
       entries: [a],
       signal: abort.signal,
     });
@@ -468,7 +441,7 @@ describe('the signal', () => {
   });
   test('ends a wait for a reply after a while, uncertain', async () => {
     const abort = new AbortController();
-    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}C:.`], { entries: [a], signal: abort.signal });
+    const run = deliver([`${PIPELINING}${ENVELOPE_A}${ACCEPTED}${MESSAGE}`], { entries: [a], signal: abort.signal });
     await run.reached();
     abort.abort(new Error('stop'));
     await run.env.advance(5000);
