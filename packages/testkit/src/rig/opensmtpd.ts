@@ -42,14 +42,15 @@ export interface OpensmtpdOptions {
 /**
  * Starts an OpenSMTPD that takes everything and keeps it in its queue, inside the gate's directory. Root only.
  *
- * @throws GateError `start_failed`, also where the file system cannot be told to sync.
+ * @throws GateError `bad_option` without root; `start_failed`, also where the file system cannot be told to sync.
  */
 export async function startOpensmtpd(gate: Gate, o: OpensmtpdOptions = {}): Promise<Omit<SmtpServer, 'kind'>> {
+  if (process.getuid?.() !== 0) throw new GateError('bad_option', 'OpenSMTPD needs root');
   const dir = join(gate.dir, 'opensmtpd');
   const queue = join(dir, 'queue');
   await mkdir(queue, { recursive: true });
   if (o.synchronous === true) {
-    const { code, stderr } = await run('chattr', ['+SD', queue]);
+    const { code, stderr } = await run('/usr/bin/env', ['chattr', '+SD', queue]);
     if (code !== 0) throw new GateError('start_failed', `the queue of opensmtpd cannot be synchronous: ${stderr}`);
   }
   const log = join(dir, 'log');
