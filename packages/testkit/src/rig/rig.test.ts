@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Gate, readMaildir, run, type SmtpServer, seedMaildir } from '@postern/gate';
@@ -102,7 +102,9 @@ const CAN_OPENSMTPD = process.getuid?.() === 0 && (await canUnshare());
 describe.skipIf(!CAN_OPENSMTPD)('OpenSMTPD in the rig (as root)', () => {
   test('takes a message for anybody and keeps it in a queue that outlives a restart', async () => {
     await using own = await startRig({ ...CACHED, smtp: false, imapd: false });
-    const server = await startOpensmtpd(own, { synchronous: true });
+    const probe = await mkdtemp(join(own.dir, 'probe-'));
+    const synchronous = (await run('/usr/bin/env', ['chattr', '+SD', probe])).code === 0;
+    const server = await startOpensmtpd(own, { synchronous });
     const replies = await dialogue(server.port, [
       'EHLO client.test',
       'MAIL FROM:<ada@brook.test>',
@@ -119,6 +121,7 @@ describe.skipIf(!CAN_OPENSMTPD)('OpenSMTPD in the rig (as root)', () => {
     const kept = await readdir(join(server.spool, 'queue'), { recursive: true });
     const [message = ''] = kept.filter((path) => path.endsWith('/message'));
     expect(await readFile(join(server.spool, 'queue', message), 'utf8')).toContain('Subject: by OpenSMTPD');
+    if (!synchronous) return;
     expect((await run('lsattr', [join(server.spool, 'queue', message)])).stdout).toMatch(/^--S/);
   });
 });
