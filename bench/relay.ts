@@ -26,7 +26,7 @@ const DRAIN = quick ? 500 : 5_000;
 const QUEUED = quick ? 10_000 : 100_000;
 const QUEUED_OCTETS = 1024;
 const WRITERS = 32;
-/** With a connection each, to those who would take minutes for all. */
+/** With a connection each, for those who would take minutes for all. */
 const SLOW = quick ? 40 : 100;
 const LOADS = [
   { sessions: 1, count: quick ? 200 : 1_000 },
@@ -64,7 +64,7 @@ async function intake(gate: Gate): Promise<void> {
         .map((each) => ({
           who: each.who,
           async run() {
-            const sent = !keepOpen && each.slow?.(sessions) === true ? SLOW : count;
+            const sent = !keepOpen && each.slow?.(sessions) ? SLOW : count;
             const ms = await lasting(() => smtpSource(each.port, makeLoad(sent), { sessions, keepOpen }));
             await each.clear?.();
             return sent / (ms / 1000);

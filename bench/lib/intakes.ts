@@ -6,7 +6,7 @@ import { startFarMail } from './far-mail.ts';
 export interface Intake {
   readonly who: string;
   readonly port: number;
-  /** Whether a connection for each message, in so many sessions at once, takes it long. */
+  /** Whether a whole load would take it minutes with a connection each. */
   slow?(sessions: number): boolean;
   /** Empties its queue, where that has to be done. */
   clear?(): Promise<void>;

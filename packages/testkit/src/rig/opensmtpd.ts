@@ -63,7 +63,7 @@ export async function startOpensmtpd(gate: Gate, o: OpensmtpdOptions = {}): Prom
       // Its own resolver would ask the network who 127.0.0.1 is.
       const etc = { 'smtpd.conf': config(port), 'resolv.conf': 'lookup file\n' };
       const daemon = `smtpd -d -P mta >${quoteAll([log])} 2>&1`;
-      return installedCommand(opensmtpd({ dir, etc, queue, daemon }));
+      return { ...(await installedCommand(opensmtpd({ dir, etc, queue, daemon }))), env: gate.context.baseEnv };
     },
   });
   return { hostname: GATE_HOSTNAME, spool: queue, log: readLog, ...server };
