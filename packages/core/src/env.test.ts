@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { settle, virtualEnv } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
 import { deadline, raceAbort, sleep, systemEnv } from './env.ts';
@@ -74,4 +75,29 @@ test('a wait longer than 24 days does not fire at once', async () => {
   await new Promise((resolve) => setTimeout(resolve, 3));
   timer[Symbol.dispose]();
   expect(fired).toBe(false);
+});
+
+/** What a script of its own prints, and how it ended: 13 is a process that ran out of things to wait for. */
+function script(text: string): [string, number | null] {
+  const argv = ['--conditions=@postern/source', '--import', 'tsx', '--input-type=module', '-e', text];
+  const { stdout, status } = spawnSync(process.execPath, argv, { cwd: import.meta.dirname, encoding: 'utf8' });
+  return [stdout, status];
+}
+
+describe('a process with nothing else open', () => {
+  test.each([
+    ['sleep', 'await sleep(systemEnv, 20, new AbortController().signal)'],
+    [
+      'a deadline',
+      "await raceAbort(new Promise(() => {}), deadline(systemEnv, 20, { reason: () => new Error('late') }).signal).catch(() => {})",
+    ],
+  ])('lives until %s is over', (_what, wait) => {
+    const told = `import { deadline, raceAbort, sleep, systemEnv } from './env.ts'; ${wait}; console.log('told');`;
+    expect(script(told)).toEqual(['told\n', 0]);
+  });
+
+  test('does not wait for a timer nobody awaits', () => {
+    const told = `import { systemEnv } from './env.ts'; systemEnv.schedule(1e9, () => {}); console.log('told');`;
+    expect(script(told)).toEqual(['told\n', 0]);
+  });
 });

@@ -7,8 +7,11 @@ export interface Env {
   wallNow(): number;
   /** Monotonic clock, milliseconds since an arbitrary start. Use it for every duration. */
   monotonicNow(): number;
-  /** Runs `run` once after `delayMs` (monotonic). Disposing cancels; disposing late is harmless. */
-  schedule(delayMs: number, run: () => void): Disposable;
+  /**
+   * Runs `run` once after `delayMs` (monotonic). Disposing cancels; disposing late is harmless. With `keepsAlive` the process does not
+   * end before: for a wait that somebody awaits, when nothing else may be open.
+   */
+  schedule(delayMs: number, run: () => void, o?: { readonly keepsAlive?: boolean }): Disposable;
   /** A number in [0, 1), as `Math.random`. Not for secrets. */
   random(): number;
 }
@@ -16,16 +19,16 @@ export interface Env {
 /** Node clamps longer timers to 1 ms, so long waits are split (`setTimeout` takes a signed 32-bit count). */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** The real clock and `Math.random`. Timers never keep the process alive on their own. */
+/** The real clock and `Math.random`. Timers keep the process alive only when asked to. */
 export const systemEnv: Env = {
   wallNow: () => Date.now(),
   monotonicNow: () => performance.now(),
-  schedule(delayMs, run) {
+  schedule(delayMs, run, o) {
     let timer: NodeJS.Timeout;
     const arm = (leftMs: number): void => {
       const step = Math.min(Math.max(leftMs, 0), LONGEST_TIMER_MS);
       timer = setTimeout(() => (leftMs > step ? arm(leftMs - step) : run()), step);
-      timer.unref();
+      if (o?.keepsAlive !== true) timer.unref();
     };
     arm(delayMs);
     return { [Symbol.dispose]: () => clearTimeout(timer) };
@@ -33,7 +36,7 @@ export const systemEnv: Env = {
   random: () => Math.random(),
 };
 
-/** Resolves after `ms` milliseconds. Rejects with `signal.reason` when the signal aborts first. */
+/** Resolves after `ms` milliseconds. Rejects with `signal.reason` when the signal aborts first. Keeps the process alive meanwhile. */
 export function sleep(env: Env, ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason);
@@ -41,10 +44,11 @@ export function sleep(env: Env, ms: number, signal: AbortSignal): Promise<void> 
       timer[Symbol.dispose]();
       reject(signal.reason);
     };
-    const timer = env.schedule(ms, () => {
+    const awake = (): void => {
       signal.removeEventListener('abort', onAbort);
       resolve();
-    });
+    };
+    const timer = env.schedule(ms, awake, { keepsAlive: true });
     signal.addEventListener('abort', onAbort, { once: true });
   });
 }
@@ -54,13 +58,13 @@ export interface Deadline extends Disposable {
   readonly signal: AbortSignal;
 }
 
-/** A signal that aborts with `reason()` after `ms`, or with the parent's reason when `parent` aborts first. */
+/** A signal that aborts with `reason()` after `ms`, or with the parent's reason when `parent` aborts first. Keeps the process alive until disposed. */
 export function deadline(env: Env, ms: number, o: { parent?: AbortSignal; reason: () => Error }): Deadline {
   const controller = new AbortController();
   const onParent = (): void => controller.abort(o.parent?.reason);
   if (o.parent?.aborted) onParent();
   o.parent?.addEventListener('abort', onParent, { once: true });
-  const timer = env.schedule(ms, () => controller.abort(o.reason()));
+  const timer = env.schedule(ms, () => controller.abort(o.reason()), { keepsAlive: true });
   return {
     signal: controller.signal,
     [Symbol.dispose]() {

@@ -57,6 +57,9 @@ export function createLink(host: ResolvedHost, o: LinkOptions): HostLink {
   return new KeptLink(host, o);
 }
 
+/** Longer than any wait for a link, ms. */
+const WAIT_MS = Number.MAX_SAFE_INTEGER;
+
 class KeptLink implements HostLink, ReverseAbility {
   readonly host: string;
   #resolved: ResolvedHost;
@@ -197,8 +200,14 @@ class KeptLink implements HostLink, ReverseAbility {
       if (phase.type === 'closed') throw closedError(this.host);
       if (phase.type === 'down' && phase.error.permanent) throw phase.error;
       if (phase.type === 'up' && this.#pool !== undefined) return this.#pool;
-      await raceAbort(this.#changed.promise, signal);
+      await this.#whenChanged(signal);
     }
+  }
+
+  /** Between two dials nothing else is open, and whoever waits for the link must not find the process gone. */
+  async #whenChanged(signal: AbortSignal): Promise<void> {
+    using _alive = this.#o.env.schedule(WAIT_MS, () => {}, { keepsAlive: true });
+    await raceAbort(this.#changed.promise, signal);
   }
 
   #emit(event: LinkEvent): void {

@@ -11,18 +11,12 @@ const CLEAR = '\u001b[2J\u001b[H';
 export async function status(context: Context, o: { watch: boolean }): Promise<void> {
   const config = configOf(context);
   const never = new AbortController().signal;
-  // The timers of `systemEnv` keep nothing alive, and between two looks there is nothing else.
-  const alive = o.watch ? setInterval(() => {}, WATCH_MS) : undefined;
-  try {
-    for (;;) {
-      const answer = (await askDaemon(config, 'status')) as DaemonStatus;
-      if (o.watch && context.output.outTty && !context.options.json) context.output.out(CLEAR);
-      show(context, answer, () => formatStatus(answer));
-      if (!o.watch) return;
-      await sleep(systemEnv, WATCH_MS, never);
-    }
-  } finally {
-    clearInterval(alive);
+  for (;;) {
+    const answer = (await askDaemon(config, 'status')) as DaemonStatus;
+    if (o.watch && context.output.outTty && !context.options.json) context.output.out(CLEAR);
+    show(context, answer, () => formatStatus(answer));
+    if (!o.watch) return;
+    await sleep(systemEnv, WATCH_MS, never);
   }
 }
 
