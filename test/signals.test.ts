@@ -1,8 +1,12 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Gate } from '@postern/gate';
 import { startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { talkTo } from './support/line-client.ts';
-import { makePlace, PLAIN, type Place, postern, up } from './support/postern.ts';
+import { FROM_SOURCES, makePlace, PLAIN, type Place, postern, run, up } from './support/postern.ts';
 
 /** How `postern up` ends. */
 let gate: Gate;
@@ -56,4 +60,23 @@ test('a second signal does not wait for it, and nothing is acknowledged', async 
   expect(await daemon.ended).toBe(0);
   await smtp.ended;
   expect(smtp.all()).not.toContain('queued as');
+});
+
+test('SIGTERM ends a start that does not come to its end, the second signal at once', async () => {
+  const held = await makePlace(gate, PLAIN, 'held');
+  const [begun, release, ssh] = ['begun', 'release', 'ssh_config'].map((name) => join(held.dir, name)) as [
+    string,
+    string,
+    string,
+  ];
+  await run('mkfifo', [begun, release]);
+  await writeFile(ssh, `Match exec "echo x > ${begun}; cat ${release}"\n`);
+  await writeFile(held.config, (await readFile(held.config, 'utf8')).replace(gate.client.configFile, ssh));
+  const child = spawn(process.execPath, [...FROM_SOURCES, '--config', held.config, 'up'], { env: held.env });
+  const ended = once(child, 'close');
+  await readFile(begun);
+  child.kill('SIGTERM');
+  child.kill('SIGINT');
+  expect(await ended).toEqual([0, null]);
+  await writeFile(release, '');
 });

@@ -1,7 +1,17 @@
 import { createHash } from 'node:crypto';
-import { chmodSync, lstatSync, mkdirSync, readlinkSync, renameSync, rmSync, statSync, symlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { quote } from '@postern/core';
 import { errnoOf, PosternError } from './errors.ts';
 
@@ -122,9 +132,20 @@ export function makeSocketDirectory(path: string, uid: number, own: boolean): vo
   });
 }
 
+/** Level by level: Node 20's `recursive` never returns where a file system will not have the directory (`/proc`). */
+function makeAll(path: string): void {
+  if (existsSync(path)) return;
+  if (dirname(path) !== path) makeAll(dirname(path));
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST' || !existsSync(path)) throw error;
+  }
+}
+
 function make(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeAll(path);
   } catch (error) {
     throw new PosternError('config', `the directory ${path} cannot be made (${errnoOf(error)})`, { cause: error });
   }

@@ -1,8 +1,8 @@
-import { printable, systemEnv } from '@postern/core';
+import { printable, sleep, systemEnv } from '@postern/core';
 import type { Config } from '../config/load.ts';
 import { type Plan, planUp } from '../config/plan.ts';
 import { LISTEN_ACCEPTED, type ListenAddress, parseListen } from '../config/units.ts';
-import { type Daemon, startDaemon } from '../daemon/daemon.ts';
+import { type Daemon, DRAIN_MS, startDaemon } from '../daemon/daemon.ts';
 import { createLogger, type LogFormat, type Logger, leadsToJournal } from '../daemon/log.ts';
 import { notifyServiceManager } from '../daemon/notify.ts';
 import { PosternError } from '../errors.ts';
@@ -35,7 +35,8 @@ export async function up(
   });
   const signals = listenForSignals();
   surviveFaults(log);
-  const daemon = await startDaemon({ config, plan, surroundings, env: systemEnv, log });
+  const daemon = await started(startDaemon({ config, plan, surroundings, env: systemEnv, log }), signals);
+  if (daemon === undefined) return 0;
   const { imap, smtp } = daemon;
   output.out(options.json ? `${JSON.stringify({ event: 'ready', imap, smtp })}\n` : `${readyLine(imap, smtp)}\n`);
   await notifyServiceManager(env, ['READY=1', `STATUS=${readyLine(imap, smtp)}`]);
@@ -45,6 +46,12 @@ export async function up(
   void notifyServiceManager(env, ['STOPPING=1']);
   await daemon.drain({ hurry: signals.second });
   return 0;
+}
+
+/** A signal during a start does not wait for it longer than a drain may take: nothing has been taken yet that could be lost. */
+function started(starting: Promise<Daemon>, signals: Signals): Promise<Daemon | undefined> {
+  const tooLate = signals.first.then(() => sleep(systemEnv, DRAIN_MS, signals.second).catch(() => {}));
+  return Promise.race([starting, tooLate.then(() => undefined)]);
 }
 
 function readAddress(
@@ -92,7 +99,12 @@ function surviveFaults(log: Logger): void {
 }
 
 /** SIGTERM and SIGINT: the first resolves, the second aborts. */
-function listenForSignals(): { first: Promise<string>; second: AbortSignal } {
+interface Signals {
+  readonly first: Promise<string>;
+  readonly second: AbortSignal;
+}
+
+function listenForSignals(): Signals {
   const second = new AbortController();
   const first = new Promise<string>((resolve) => {
     let count = 0;
