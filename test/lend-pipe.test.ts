@@ -7,7 +7,7 @@ import type { Gate } from '@postern/gate';
 import { startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makePrograms, type Programs, start } from './support/lend.ts';
-import { makePlace, PLAIN, type Place, run, type Up, up } from './support/postern.ts';
+import { makePlace, PLAIN, type Place, postern, run, type Up, up } from './support/postern.ts';
 
 /** `postern pipe` and `postern-ssh` against a real sshd: over the daemon's link, and with no daemon. */
 let gate: Gate;
@@ -220,6 +220,15 @@ describe('which link', () => {
     expect(ran.stderr).toMatch(/^postern-ssh: [^\n]+\n( {2}fix: [^\n]+\n)?$/);
     expect((await ssh(lent, '-q', '-p', '1', 'gate', 'true')).stderr).toBe('');
   });
+});
+
+test('a configuration that cannot be used is 78 from postern pipe, as from every command', async () => {
+  const faulty = await makePlace(gate, 'colour = "red"\n', 'faulty');
+  const ran = await postern(faulty, ['--json', 'pipe', 'gate', '--', 'true']);
+  expect(JSON.parse(ran.stderr)).toMatchObject({ event: 'error', code: 'config', status: 78 });
+  expect(ran.code).toBe(78);
+  const absent = { ...place, config: join(place.dir, 'absent.toml') };
+  expect(await postern(absent, ['pipe', 'gate', '--', 'true'])).toMatchObject({ code: 78, stdout: '' });
 });
 
 describe('a link that goes', () => {

@@ -47,6 +47,7 @@ async function run(call: SshRun): Promise<void> {
     emptyInput: call.emptyInput,
     say: (line, fix) => {
       if (!call.quiet) say(fix === undefined ? line : `${line}\n  fix: ${fix}`);
+      return FAULT;
     },
     ...(call.verbose ? { tell: say } : {}),
   });

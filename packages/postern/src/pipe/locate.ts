@@ -1,12 +1,13 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { defaultConfigFile, defaultStateDir, locateControlSocket, runtimeDir, type Surroundings } from '../paths.ts';
 
 /**
- * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory:
+ * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory, or was named and is not there:
  * a client that lends a link starts often. Throws `PosternError` `config` then.
  */
 export async function findControlSocket(s: Surroundings, file: string | undefined): Promise<string> {
-  const stateDir = movesState(file ?? (s.env.POSTERN_CONFIG || defaultConfigFile(s)))
+  const named = file ?? (s.env.POSTERN_CONFIG || undefined);
+  const stateDir = (named === undefined ? movesState(defaultConfigFile(s)) : !existsSync(named) || movesState(named))
     ? (await import('../config/load.ts')).loadConfig(s, { file }).stateDir
     : defaultStateDir(s);
   return locateControlSocket(runtimeDir(s, stateDir), stateDir);

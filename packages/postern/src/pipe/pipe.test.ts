@@ -267,7 +267,10 @@ describe('running a pipe', () => {
       stderr: sink(err),
       env,
       plainEnd: false,
-      say: (line: string, fix?: string) => void said.push(line, ...(fix === undefined ? [] : [fix])),
+      say(line: string, fix?: string): number {
+        said.push(line, ...(fix === undefined ? [] : [fix]));
+        return 255;
+      },
       signals: (listener: (name: string) => void) => {
         raise = listener;
         return { [Symbol.dispose]() {} };

@@ -2,7 +2,7 @@ import type { Readable, Writable } from 'node:stream';
 import { type Channel, type Env, type Exit, LinkError, printable, responseText } from '@postern/core';
 import { flushed, passStderr, readToEnd } from './flow.ts';
 
-/** What ssh ends with when the fault is its own, the link's, or the far command had no exit status. */
+/** What ssh ends with when the fault is its own, the link's, or the far command had no exit status: what `say` returns for those. */
 export const SSH_FAULT = 255;
 
 /** How long a far command that was sent a signal may take to end before the channel is cut, milliseconds. */
@@ -25,8 +25,8 @@ export interface RunPipeOptions {
   plainEnd: boolean;
   /** After a loss, `* BYE` to an IMAP client, unless a line was cut: then it could be taken for message text. */
   farewell?: 'imap';
-  /** One sentence to the person, and what to do about it. Safe for a terminal. */
-  say(line: string, fix?: string): void;
+  /** One sentence to the person, and what to do about it, safe for a terminal; returns the exit status for `error`. */
+  say(line: string, fix?: string, error?: unknown): number;
 }
 
 /** Signals that end a program: forwarded once, then the channel gets {@link SIGNAL_GRACE_MS}. The second one cuts it. */
@@ -34,7 +34,7 @@ const ENDING = ['INT', 'TERM', 'HUP', 'QUIT'];
 
 /**
  * Joins this process's three streams to a channel until the far side ends, and returns the exit status ssh would: the far
- * command's, or {@link SSH_FAULT} with one line said. Input that is still open does not keep it. Never rejects.
+ * command's, or what `say` returns for the one line it said. Input that is still open does not keep it. Never rejects.
  */
 export async function runPipe(o: RunPipeOptions): Promise<number> {
   const stop = new AbortController();
@@ -115,12 +115,10 @@ function status(exit: Exit, o: RunPipeOptions): number {
     case 'exit':
       return exit.code;
     case 'signal':
-      o.say(`the far command was ended by signal ${printable(exit.name)}`);
-      return SSH_FAULT;
+      return o.say(`the far command was ended by signal ${printable(exit.name)}`);
     case 'closed':
       if (o.plainEnd) return 0;
-      o.say('the far side closed the channel without an exit status');
-      return SSH_FAULT;
+      return o.say('the far side closed the channel without an exit status');
     case 'lost':
       return failed(exit.error, o);
   }
@@ -129,9 +127,9 @@ function status(exit: Exit, o: RunPipeOptions): number {
 function failed(error: unknown, o: RunPipeOptions): number {
   if (error instanceof LinkError && error.message === BROKEN_PIPE) return SSH_FAULT;
   const fix = (error as { fix?: unknown }).fix;
-  o.say(
+  return o.say(
     printable(error instanceof Error ? error.message : String(error)),
     typeof fix === 'string' ? printable(fix) : undefined,
+    error,
   );
-  return SSH_FAULT;
 }
