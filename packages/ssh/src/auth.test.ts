@@ -1,11 +1,19 @@
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ResolvedHost } from './resolved-host.ts';
-import { reached, recordedLink, resolveRig, type SshRig, startSshRig, temporaryDir } from './rig.test-util.ts';
+import {
+  addKey,
+  reached,
+  recordedLink,
+  resolveRig,
+  type SshRig,
+  startAgent,
+  startSshRig,
+  temporaryDir,
+} from './rig.test-util.ts';
 
 const run = promisify(execFile);
 const signal = new AbortController().signal;
@@ -17,21 +25,6 @@ async function makeKey(path: string, args: readonly string[], passphrase = ''): 
   const { stdout } = await run('ssh-keygen', ['-y', '-P', passphrase, '-f', path]);
   return stdout.trim();
 }
-
-/** A real agent, empty. */
-async function startAgent(path: string): Promise<AsyncDisposable> {
-  const agent = spawn('ssh-agent', ['-D', '-a', path], { stdio: ['ignore', 'pipe', 'ignore'] });
-  await once(agent.stdout, 'data');
-  return {
-    async [Symbol.asyncDispose]() {
-      agent.kill();
-      await once(agent, 'exit');
-    },
-  };
-}
-
-const addKey = (socket: string, key: string): Promise<unknown> =>
-  run('ssh-add', ['-q', key], { env: { ...process.env, SSH_AUTH_SOCK: socket } });
 
 describe('authentication at a real sshd', () => {
   let rig: SshRig;

@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import type { Env } from '@postern/core';
+import { deadline, type Env } from '@postern/core';
 import ssh2 from 'ssh2';
+import { type AgentKey, listAgentKeys } from './agent.ts';
 import { fingerprint } from './host-key.ts';
 import { inspectKeyFile } from './key-file.ts';
 import { keyType } from './known-hosts.ts';
@@ -27,6 +29,7 @@ export interface Identities {
 /** Key types the built-in ssh can use; others need the system's. */
 const USABLE_TYPES = /^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521))$/;
 const NEEDS_OPENSSH = 'it needs backend = "openssh"';
+const PKCS8 = `is in PKCS#8 format (ssh-keygen -p -f converts it): ${NEEDS_OPENSSH}`;
 /** Largest key file that is read, bytes. */
 const MAX_KEY_FILE_BYTES = 64 * 1024;
 /** Longest wait for an agent to list its keys, ms. */
@@ -59,32 +62,28 @@ function label(where: string, publicKey: Buffer): string {
   return `${where} (${keyType(publicKey)} ${fingerprint(publicKey)})`;
 }
 
-function listAgent(socket: string | undefined, o: { env: Env; notices: string[] }): Promise<Identity[]> {
-  if (socket === undefined) return Promise.resolve([]);
-  const agent = ssh2.createAgent(socket);
-  return new Promise((resolve) => {
-    const limit = o.env.schedule(AGENT_TIMEOUT_MS, () => done(new Error('it is silent'), []));
-    const done = (error: Error | undefined | null, keys: ssh2.KnownPublicKeys): void => {
-      limit[Symbol.dispose]();
-      if (error) o.notices.push(`the agent at ${socket} does not answer: ${error.message}`);
-      resolve(keys.flatMap((key) => agentIdentity(agent, key, o.notices)));
-    };
-    agent.getIdentities((error, keys) => done(error, keys ?? []));
+async function listAgent(socket: string | undefined, o: { env: Env; notices: string[] }): Promise<Identity[]> {
+  if (socket === undefined) return [];
+  using limit = deadline(o.env, AGENT_TIMEOUT_MS, { reason: () => new Error('it is silent') });
+  const keys = await listAgentKeys(socket, limit.signal).catch((error: Error): AgentKey[] => {
+    o.notices.push(`the agent at ${socket} does not answer: ${error.message}`);
+    return [];
   });
+  const agent = ssh2.createAgent(socket);
+  return keys.flatMap((key) => agentIdentity(agent, key, o.notices));
 }
 
-function agentIdentity(agent: ssh2.BaseAgent, raw: ssh2.KnownPublicKeys[number], notices: string[]): Identity[] {
-  const parsed = ssh2.utils.parseKey(raw as Buffer);
-  if (parsed instanceof Error || !USABLE_TYPES.test(parsed.type)) {
-    const type = Buffer.isBuffer(raw) ? keyType(raw) : undefined;
-    notices.push(`agent key of type ${type ?? 'unknown'} passed over: ${NEEDS_OPENSSH}`);
+function agentIdentity(agent: ssh2.BaseAgent, key: AgentKey, notices: string[]): Identity[] {
+  const type = keyType(key.blob);
+  const parsed = ssh2.utils.parseKey(key.blob);
+  if (parsed instanceof Error || !USABLE_TYPES.test(type ?? '')) {
+    notices.push(`agent key ${key.comment} of type ${type ?? 'unknown'} passed over: ${NEEDS_OPENSSH}`);
     return [];
   }
-  const publicKey = parsed.getPublicSSH();
   return [
     {
-      label: label(`agent key ${parsed.comment}`.trimEnd(), publicKey),
-      publicKey,
+      label: label(`agent key ${key.comment}`.trimEnd(), key.blob),
+      publicKey: key.blob,
       sign: (data, hash) =>
         new Promise((resolve, reject) => {
           const done = (error: Error | undefined | null, signature?: Buffer): void => {
@@ -105,6 +104,8 @@ interface FoundFile {
   readonly publicOnly: boolean;
   readonly publicKey?: Buffer;
   readonly unusable?: string;
+  /** `PATH-cert.pub` is there, which ssh offers before the key (ssh_config(5), CertificateFile). */
+  readonly certified?: boolean;
 }
 
 async function readIdentityFile(path: string): Promise<FoundFile | undefined> {
@@ -116,10 +117,12 @@ async function readIdentityFile(path: string): Promise<FoundFile | undefined> {
   if (bytes.length > MAX_KEY_FILE_BYTES) return undefined;
   const text = bytes.toString('latin1');
   const found = inspectKeyFile(text);
+  if (found.type === 'pkcs8') return { path, text, encrypted: false, publicOnly: false, unusable: PKCS8 };
   if (found.type === 'unusable') return { path, text, encrypted: false, publicOnly: false, unusable: found.reason };
   if (found.type === 'public') return { path, text, encrypted: false, publicOnly: true, publicKey: found.publicKey };
   const publicKey = found.publicKey ?? (await readPublicHalf(path))?.publicKey ?? derivePublicKey(text);
-  return { path, text, encrypted: found.encrypted, publicOnly: false, ...(publicKey ? { publicKey } : {}) };
+  const certified = existsSync(`${path}-cert.pub`);
+  return { path, text, encrypted: found.encrypted, publicOnly: false, certified, ...(publicKey ? { publicKey } : {}) };
 }
 
 /** `PATH.pub`, which may stand for a private key that lives in the agent alone. */
@@ -141,6 +144,7 @@ function fileIdentity(file: FoundFile, host: ResolvedHost, notices: string[]): I
     notices.push(`${file.path} ${file.unusable}`);
     return undefined;
   }
+  if (file.certified === true) notices.push(`${file.path}-cert.pub is a certificate: ${NEEDS_OPENSSH}`);
   if (file.publicOnly) {
     notices.push(`${file.path} is a public key whose private half is neither in a file nor in the agent`);
     return undefined;

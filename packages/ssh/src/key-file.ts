@@ -4,6 +4,8 @@ export type KeyFile =
   | { readonly type: 'private'; readonly encrypted: boolean; readonly publicKey?: Buffer }
   /** A public key alone: its private half is in the agent. */
   | { readonly type: 'public'; readonly publicKey: Buffer }
+  /** A format (RFC 5958) that ssh2 1.17.0 cannot read and OpenSSH can. */
+  | { readonly type: 'pkcs8' }
   | { readonly type: 'unusable'; readonly reason: string };
 
 const MAGIC = Buffer.from('openssh-key-v1\0', 'latin1');
@@ -19,7 +21,7 @@ export function inspectKeyFile(text: string): KeyFile {
   }
   if (label === 'OPENSSH PRIVATE KEY') return inspectOpenssh(Buffer.from(body, 'base64'));
   if (label === 'ENCRYPTED PRIVATE KEY' || label === 'PRIVATE KEY') {
-    return { type: 'unusable', reason: 'is in PKCS#8 format; convert it with ssh-keygen -p -f' };
+    return { type: 'pkcs8' };
   }
   if (!label.endsWith('PRIVATE KEY')) return { type: 'unusable', reason: `holds a ${label.toLowerCase()}` };
   return { type: 'private', encrypted: /^Proc-Type:.*ENCRYPTED/m.test(body) };

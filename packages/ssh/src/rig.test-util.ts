@@ -1,6 +1,9 @@
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { type Channel, type Link, systemEnv, type Target } from '@postern/core';
 import { type RigOptions, startRig } from '@postern/testkit/rig';
 import type { Subject } from './conformance.test-util.ts';
@@ -87,3 +90,19 @@ export function openAtOnce(link: Link, target: Target): Promise<Channel> {
   failed.catch(() => {});
   return Promise.race([link.open(target, { signal: new AbortController().signal }), failed]);
 }
+
+/** A real agent, empty. */
+export async function startAgent(path: string): Promise<AsyncDisposable> {
+  const agent = spawn('ssh-agent', ['-D', '-a', path], { stdio: ['ignore', 'pipe', 'ignore'] });
+  await once(agent.stdout, 'data');
+  return {
+    async [Symbol.asyncDispose]() {
+      agent.kill();
+      await once(agent, 'exit');
+    },
+  };
+}
+
+/** Gives a key to an agent, with the certificate beside it. */
+export const addKey = (socket: string, key: string): Promise<unknown> =>
+  promisify(execFile)('ssh-add', ['-q', key], { env: { ...process.env, SSH_AUTH_SOCK: socket } });

@@ -9,7 +9,16 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { acceptNewHostKey } from '../accept.ts';
 import { readAll, streamError } from '../conformance.test-util.ts';
 import type { HostOverrides, ResolvedHost } from '../resolved-host.ts';
-import { reached, recordedLink, resolveRig, type SshRig, startSshRig, temporaryDir } from '../rig.test-util.ts';
+import {
+  addKey,
+  reached,
+  recordedLink,
+  resolveRig,
+  type SshRig,
+  startAgent,
+  startSshRig,
+  temporaryDir,
+} from '../rig.test-util.ts';
 
 const signal = new AbortController().signal;
 const exec = (command: string): { type: 'exec'; command: string } => ({ type: 'exec', command });
@@ -157,6 +166,39 @@ describe("the system's ssh as backend", () => {
     });
     expect((await readAll(await link.open(exec('echo certified'), { signal }))).toString()).toBe('certified\n');
     await link.close();
+  });
+
+  test('auto takes it for what ssh finds by itself: a certificate beside a key or in the agent, a key in PKCS#8', async () => {
+    await using dir = await temporaryDir();
+    const at = (name: string): string => join(dir.path, name);
+    await keygen('-t', 'ed25519', '-N', '', '-f', at('ca'));
+    await keygen('-t', 'ed25519', '-N', '', '-f', at('user'));
+    await keygen('-s', at('ca'), '-I', 'id', '-n', 'gate', at('user.pub'));
+    await keygen('-t', 'rsa', '-m', 'PKCS8', '-N', '', '-f', at('pkcs8'));
+    await using trusting = await startSshRig({
+      sshd: {
+        onlyGivenKeys: true,
+        authorizedKeys: [
+          `cert-authority ${(await readFile(at('ca.pub'), 'utf8')).trim()}`,
+          (await readFile(at('pkcs8.pub'), 'utf8')).trim(),
+        ],
+      },
+    });
+    await using _agent = await startAgent(at('agent'));
+    await addKey(at('agent'), at('user'));
+    const ways: Partial<ResolvedHost>[] = [
+      { identityFiles: [at('user')] },
+      { identityFiles: [at('pkcs8')] },
+      { identityFiles: [], identityAgent: at('agent'), identitiesOnly: false },
+    ];
+    const base = await resolveRig(trusting);
+    for (const way of ways) {
+      const { link } = recordedLink({ ...base, ...way });
+      expect((await readAll(await link.open(exec('echo in'), { signal }))).toString()).toBe('in\n');
+      await link.close();
+      const error = await faultOf({ ...base, ...way, backend: 'ssh2' });
+      expect(error).toMatchObject({ code: 'auth-failed', message: expect.stringContaining('backend = "openssh"') });
+    }
   });
 
   test('auto takes it for a certificate of the host', async () => {
