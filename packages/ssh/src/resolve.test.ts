@@ -68,6 +68,16 @@ test('ssh_config is read by ssh itself: Include, Match exec and tokens count', a
   expect((await resolveWith('Include DIR/.ssh/more', 'included')).host.hostname).toBe('inc.example');
 });
 
+test('a name with spaces in a list of files stays one name', async () => {
+  const config = 'UserKnownHostsFile "DIR/my own/known hosts" ~/.ssh/known_hosts /etc/kh\n';
+  const { host, home } = await resolveWith(config, 'gate');
+  expect(host.userKnownHostsFiles).toEqual([
+    join(home, 'my own/known hosts'),
+    join(home, '.ssh/known_hosts'),
+    '/etc/kh',
+  ]);
+});
+
 test('overrides win', async () => {
   const config = 'Host real.example\n  Port 23\n  User cfg\n  IdentityFile ~/a\n  ProxyJump old\n';
   const overrides: HostOverrides = {

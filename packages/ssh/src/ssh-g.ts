@@ -20,7 +20,20 @@ export function setting(settings: SshSettings, keyword: string): string | undefi
   return value === undefined || value.toLowerCase() === 'none' ? undefined : value;
 }
 
-/** A list of file names on one line; `none` is the empty list. ssh 9.2 prints names with spaces unquoted, so those cannot be told apart. */
+/**
+ * A list of file names on one line; `none` is the empty list. ssh 9.2 prints names with spaces unquoted: what is no beginning of a path
+ * goes on with the absolute one before it.
+ */
 export function fileList(settings: SshSettings, keyword: string): string[] {
-  return (setting(settings, keyword) ?? '').split(' ').filter((name) => name !== '' && name.toLowerCase() !== 'none');
+  const names: string[] = [];
+  for (const word of (setting(settings, keyword) ?? '').split(' ')) {
+    const before = names.at(-1);
+    if (before !== undefined && STARTS_PATH.test(before) && !STARTS_PATH.test(word))
+      names.push(`${names.pop()} ${word}`);
+    else if (word !== '') names.push(word);
+  }
+  return names.filter((name) => name.toLowerCase() !== 'none');
 }
+
+/** Absolute, or made so by a tilde, a token or a variable. */
+const STARTS_PATH = /^[/~%$]/;
