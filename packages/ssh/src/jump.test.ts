@@ -116,10 +116,12 @@ describe('ProxyCommand', () => {
     await link.close();
   });
 
-  test('that fails is a fault that names it', async () => {
-    const { link } = recordedLink({ ...(await resolveRig(rig)), proxyCommand: 'exit 3' });
+  test('that fails is a fault that names it, with its own words', async () => {
+    const proxyCommand = 'sh -c \'echo no way >&2; echo "\\033through" >&2; exit 3\'';
+    const { link } = recordedLink({ ...(await resolveRig(rig)), proxyCommand });
     link.wake('flush');
-    expect(await reached(link, 'down')).toMatchObject({ error: { message: expect.stringContaining('ProxyCommand') } });
+    const message = expect.stringContaining('ProxyCommand ended with status 3: no way \\x1bthrough');
+    expect(await reached(link, 'down')).toMatchObject({ error: { message } });
     await link.close();
   });
 

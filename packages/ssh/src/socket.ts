@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import { deadline, type Env, LinkError, type LinkErrorCode } from '@postern/core';
+import { deadline, type Env, LinkError, type LinkErrorCode, printable } from '@postern/core';
 import { formatAddress } from './destination.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 
@@ -72,9 +72,12 @@ function connectError(
   });
 }
 
+/** How much of a ProxyCommand's stderr an error tells, characters. */
+const MAX_SAID = 400;
+
 /** The stdin and stdout of a ProxyCommand, run as ssh runs it: `exec` in the user's shell, ended with its process group. */
 export function runProxyCommand(command: string): Duplex {
-  const child = spawn('/bin/sh', ['-c', `exec ${command}`], { stdio: ['pipe', 'pipe', 'ignore'], detached: true });
+  const child = spawn('/bin/sh', ['-c', `exec ${command}`], { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
   const pipe = new Duplex({
     read: () => void child.stdout.resume(),
     write: (chunk, _encoding, done) => void child.stdin.write(chunk, done),
@@ -88,13 +91,22 @@ export function runProxyCommand(command: string): Duplex {
       done(error);
     },
   });
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    said = `${said}${chunk.toString('utf8')}`.slice(-MAX_SAID);
+  });
   child.stdout.on('data', (chunk) => pipe.push(chunk) || child.stdout.pause());
   child.stdin.on('error', (error) => pipe.destroy(error));
   child.on('error', (error) => pipe.destroy(error));
   // Waits for the status, which tells an end from a failure.
   child.on('close', (code, signal) => {
     if (code === 0) pipe.push(null);
-    else pipe.destroy(new Error(`ProxyCommand ended with ${signal ?? `status ${code}`}`));
+    else
+      pipe.destroy(
+        new Error(
+          `ProxyCommand ended with ${signal ?? `status ${code}`}${said && `: ${printable(said.trim().replace(/\s*\n\s*/g, ' '))}`}`,
+        ),
+      );
   });
   // It may fail before anybody listens.
   pipe.on('error', () => {});
