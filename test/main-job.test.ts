@@ -159,6 +159,15 @@ describe('check tells each fault in one sentence, with its fix and exit status',
     expect(await readFile(known, 'utf8')).not.toContain(gate.ssh.hostKey);
   });
 
+  test('revoked host key: 77, and nobody is told to accept it', async () => {
+    const known = join(gate.dir, 'known_revoked');
+    await writeFile(known, `@revoked * ${gate.ssh.hostKey}\n[127.0.0.1]:${gate.ssh.port} ${gate.ssh.hostKey}\n`);
+    const place = await makePlace(gate, `[host.gate]\nknown_hosts = ["${known}"]\n${PLAIN}`, 'revoked');
+    const fault = await failing(place);
+    expect(fault).toMatchObject({ code: 77, layer: 'hostkey' });
+    expect(fault.fix).not.toContain('accept');
+  });
+
   test('wrong key: 77', async () => {
     const key = await makeKey(join(gate.dir, 'stranger'));
     const place = await makePlace(gate, `[host.gate]\nidentity = ["${key.path}"]\n${PLAIN}`, 'wrongkey');
@@ -170,6 +179,11 @@ describe('check tells each fault in one sentence, with its fix and exit status',
   test('no such name: 69', async () => {
     const place = await makePlace(gate, `[host.gate]\ndestination = "no-such-host.invalid"\n${PLAIN}`, 'noname');
     expect(await failing(place)).toMatchObject({ code: 69, layer: 'dns' });
+  });
+
+  test('nothing listens behind a jump host: 69, and it is the connection that fails', async () => {
+    const toml = `[host.gate]\ndestination = "127.0.0.1:1"\njump = ["gate"]\n${PLAIN}`;
+    expect(await failing(await makePlace(gate, toml, 'behind'))).toMatchObject({ code: 69, layer: 'tcp' });
   });
 
   test('nothing listens: 69', async () => {

@@ -129,7 +129,8 @@ async function dial(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Prom
       const hop = resolved.jump.find((candidate) => candidate.host === news.hop);
       const detail = DIAL_DETAIL[news.step](hop ?? resolved);
       steps.pass(news.step, news.hop === undefined ? detail : `${detail} (jump host ${news.hop})`);
-      steps.current = order[order.indexOf(news.step) + 1] ?? 'auth';
+      // Behind a jump host's login comes the connection to the next.
+      steps.current = order[order.indexOf(news.step) + 1] ?? (news.hop === undefined ? 'auth' : 'tcp');
     },
   });
 }
@@ -231,7 +232,7 @@ function linkFix(error: LinkError, host: string): string {
     case 'auth':
       return `\`ssh ${host} true\` must work without a password: \`ssh-add\` your key, or \`ssh-copy-id ${host}\``;
     case 'hostkey':
-      return `postern check --accept-new-host-key ${host}`;
+      return 'ask whoever runs that host; ssh-keyscan shows the keys it offers';
     default:
       return `\`ssh -v ${host} true\` shows how far it gets`;
   }
