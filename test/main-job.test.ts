@@ -14,6 +14,7 @@ import {
   type Place,
   postern,
   type Ran,
+  run,
   runTool,
   up,
 } from './support/postern.ts';
@@ -89,14 +90,19 @@ describe('a gate named only in ssh_config', () => {
     await copyFile(gate.client.configFile, join(home, '.ssh', 'config'));
     const { XDG_RUNTIME_DIR: _r, XDG_STATE_HOME: _s, XDG_CONFIG_HOME: _c, POSTERN_CONFIG: _p, ...rest } = process.env;
     const args = ['up', 'gate', '--imap', '127.0.0.1:0', '--smtp', '127.0.0.1:0'];
-    const child = spawn(process.execPath, [...FROM_SOURCES, ...args], {
-      env: { ...rest, HOME: home, XDG_RUNTIME_DIR: join(home, 'none') },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const env = { ...rest, HOME: home, XDG_RUNTIME_DIR: join(home, 'none') };
+    const child = spawn(process.execPath, [...FROM_SOURCES, ...args], { env, stdio: ['ignore', 'pipe', 'inherit'] });
     const line = await new Promise<string>((resolve) => child.stdout.once('data', (chunk) => resolve(String(chunk))));
     const [, imap] = /^ready imap=(127\.0\.0\.1:\d+) smtp=127\.0\.0\.1:\d+\n$/.exec(line) ?? [];
     const fetched = await runTool('curl', ['-sS', `imap://${imap}/`, '-u', 'a:b']);
     expect(fetched.stdout).toContain('INBOX');
+    // The other commands know the host from the daemon.
+    const ask = (...words: string[]) => run(process.execPath, [...FROM_SOURCES, ...words], { env });
+    expect((await ask('setup', 'mutt')).stdout).toContain(`imap://postern@${imap}/`);
+    expect(await ask('route', 'ann@example.org')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('via gate'),
+    });
     child.kill('SIGTERM');
     expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
   });

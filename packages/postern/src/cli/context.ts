@@ -1,5 +1,8 @@
 import { type Config, loadConfig } from '../config/load.ts';
+import { type Plan, planUp } from '../config/plan.ts';
 import { callControl } from '../control/client.ts';
+import type { DaemonStatus } from '../daemon/control.ts';
+import { PosternError } from '../errors.ts';
 import { locateControlSocket, type Surroundings } from '../paths.ts';
 
 /** Where output goes. */
@@ -35,6 +38,22 @@ export function configOf(context: Context): Config {
 /** Asks the daemon that owns the configured state directory. Throws as `callControl`. */
 export function askDaemon(config: Config, method: string, params: Record<string, unknown> = {}): Promise<unknown> {
   return callControl(locateControlSocket(config.runtimeDir, config.stateDir), method, params);
+}
+
+/**
+ * What `up` does with this configuration; where that names no host, with those the running daemon was started with. Throws as
+ * {@link planUp}.
+ */
+export async function planAsRunning(config: Config, hosts: readonly string[]): Promise<Plan> {
+  if (hosts.length > 0) return planUp(config, { hosts });
+  try {
+    return planUp(config, { hosts });
+  } catch (error) {
+    if (!(error instanceof PosternError) || error.code !== 'usage') throw error;
+    const status = (await askDaemon(config, 'status').catch(() => undefined)) as DaemonStatus | undefined;
+    if (status === undefined) throw error;
+    return planUp(config, { hosts: status.hosts.map(({ host }) => host) });
+  }
 }
 
 /** Writes a result: one JSON value on a line with `--json`, else the lines of `human`. */

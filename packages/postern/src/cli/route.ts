@@ -1,9 +1,8 @@
 import { parseForwardPath, parseReversePath, printable } from '@postern/core';
 import type { RouteVerdict } from '@postern/relay';
-import { planUp } from '../config/plan.ts';
 import { PosternError } from '../errors.ts';
 import { toRoutes } from '../queue/route-of.ts';
-import { type Context, configOf, show } from './context.ts';
+import { type Context, configOf, planAsRunning, show } from './context.ts';
 
 /** What `postern route` says of one address. */
 interface Answer {
@@ -16,8 +15,8 @@ interface Answer {
 }
 
 /** `postern route [--from A] ADDRESS…`: with 68 when one of them has no route. */
-export function route(context: Context, o: { addresses: readonly string[]; from: string }): number {
-  const routes = toRoutes(planUp(configOf(context), { hosts: [] }).routes);
+export async function route(context: Context, o: { addresses: readonly string[]; from: string }): Promise<number> {
+  const routes = toRoutes((await planAsRunning(configOf(context), [])).routes);
   const from = parse(() => parseReversePath(o.from), o.from);
   const answers = o.addresses.map((address): Answer => {
     const verdicts = routes.explain(

@@ -2,7 +2,7 @@ import { realpathSync } from 'node:fs';
 import { systemEnv } from '@postern/core';
 import { passwordFile } from '../access/password.ts';
 import type { Config } from '../config/load.ts';
-import { type Plan, planUp, type TlsPlan } from '../config/plan.ts';
+import type { Plan, TlsPlan } from '../config/plan.ts';
 import { type ListenAddress, parseListen } from '../config/units.ts';
 import type { DaemonStatus } from '../daemon/control.ts';
 import { localHostname } from '../daemon/runner.ts';
@@ -11,7 +11,7 @@ import type { Listener, SetupFacts } from '../setup/facts.ts';
 import { formatSetup, RECIPES, setupFor } from '../setup/setup.ts';
 import { fingerprintOf } from '../tls/files.ts';
 import { ensureOwnCertificate } from '../tls/identity.ts';
-import { askDaemon, type Context, columns, configOf, show } from './context.ts';
+import { askDaemon, type Context, columns, configOf, planAsRunning, show } from './context.ts';
 
 /** `postern setup [CLIENT] [HOST]`. */
 export async function setup(
@@ -37,7 +37,7 @@ export async function setup(
 
 async function factsFor(context: Context, host: string | undefined): Promise<SetupFacts> {
   const config = configOf(context);
-  const plan = await asListening(planUp(config, { hosts: host === undefined ? [] : [host] }), context, config);
+  const plan = await asListening(await planAsRunning(config, host === undefined ? [] : [host]), context, config);
   const name = host ?? plan.hosts[0] ?? '';
   const endpoint =
     plan.imap.find((candidate) => candidate.host === name) ??
