@@ -10,25 +10,33 @@ export type Outcomes = ReadonlyMap<ForwardPath, Outcome>;
 interface Order {
   readonly entry: Entry;
   readonly outcomes: Map<ForwardPath, Outcome>;
+  /** Its last byte may have left. */
+  begun: boolean;
   resolve(outcomes: Outcomes): void;
   reject(error: unknown): void;
+  /** Nothing will read the entry any more. */
+  done(): void;
+}
+
+/** What a {@link Stock} sends with. */
+export interface StockOptions {
+  readonly courier: Courier;
+  readonly env: Env;
 }
 
 /**
  * Feeds one courier: messages that are sent at the same time share its session, and it is kept for {@link IDLE_MS} after the last.
  */
 export class Stock {
-  readonly #courier: Courier;
-  readonly #env: Env;
+  readonly #o: StockOptions;
   readonly #waiting: Order[] = [];
   readonly #taken = new Map<EntryId, Order>();
   readonly #closed = new AbortController();
   #running: Promise<void> | undefined;
   #wake: () => void = () => {};
 
-  constructor(courier: Courier, env: Env) {
-    this.#courier = courier;
-    this.#env = env;
+  constructor(o: StockOptions) {
+    this.#o = o;
   }
 
   /** Nothing is waiting or being sent. */
@@ -38,21 +46,28 @@ export class Stock {
 
   /**
    * Sends an entry. Resolves with an outcome per recipient; rejects with what the courier rejects with, and then nothing of it was sent.
-   * An abort takes it back when it was not begun, else only ends the waiting.
+   * An abort takes it back when it was not begun, else only ends the waiting: `done` is called once the entry is read no more.
    */
-  send(entry: Entry, signal: AbortSignal | undefined): Promise<Outcomes> {
+  send(entry: Entry, { signal, done }: { signal?: AbortSignal | undefined; done: () => void }): Promise<Outcomes> {
     return new Promise((resolve, reject) => {
       const gone = this.#closed.signal.aborted ? this.#closed.signal : signal;
-      if (gone?.aborted) return reject(aborted(gone.reason));
+      if (gone?.aborted) {
+        done();
+        return reject(aborted(gone.reason));
+      }
       const onAbort = (): void => {
-        const at = this.#waiting.indexOf(order);
-        if (at >= 0) this.#waiting.splice(at, 1);
         order.reject(aborted(signal?.reason));
+        const at = this.#waiting.indexOf(order);
+        if (at < 0) return;
+        this.#waiting.splice(at, 1);
+        done();
       };
       const settled = (): void => signal?.removeEventListener('abort', onAbort);
       const order: Order = {
         entry,
+        done,
         outcomes: new Map(),
+        begun: false,
         resolve(outcomes) {
           settled();
           resolve(outcomes);
@@ -72,28 +87,37 @@ export class Stock {
   /** Refuses what waits, ends the session, and resolves when the courier has settled. */
   async close(): Promise<void> {
     this.#closed.abort(new Error('the transport was closed'));
-    for (const order of this.#waiting.splice(0)) order.reject(aborted(this.#closed.signal.reason));
+    this.#refuse(aborted(this.#closed.signal.reason));
     this.#wake();
     await this.#running;
   }
 
   async #run(): Promise<void> {
+    const run = { over: false, outcomes: 0 };
+    let error: unknown = new TransportError('the session ended before the message was sent', { code: 'deferred' });
     try {
-      await this.#courier(this.#batch(), {
+      await this.#o.courier(this.#batch(run), {
         signal: this.#closed.signal,
-        attempting: () => Promise.resolve(),
+        attempting: (id) => {
+          const order = this.#taken.get(id);
+          if (order !== undefined) order.begun = true;
+          return Promise.resolve();
+        },
         outcome: (id, to, outcome) => {
+          run.outcomes += 1;
           this.#settle(id, to, outcome);
           return Promise.resolve();
         },
       });
-      this.#drop(new TransportError('the session ended before the message was sent', { code: 'deferred' }));
-    } catch (error) {
-      for (const order of this.#waiting.splice(0)) order.reject(error);
-      this.#drop(error);
-    } finally {
-      this.#running = this.#waiting.length > 0 ? this.#run() : undefined;
+    } catch (cause) {
+      error = cause;
+      if (run.outcomes === 0) this.#refuse(cause);
     }
+    // A courier that has ended does not wait for the batch to hear of it: what comes now is for the next one.
+    run.over = true;
+    this.#wake();
+    this.#drop(error, { again: run.outcomes > 0 && !this.#closed.signal.aborted });
+    this.#running = this.#waiting.length > 0 ? this.#run() : undefined;
   }
 
   #settle(id: EntryId, to: ForwardPath, outcome: Outcome): void {
@@ -103,15 +127,31 @@ export class Stock {
     if (order.outcomes.size < order.entry.envelope.recipients.length) return;
     this.#taken.delete(id);
     order.resolve(order.outcomes);
+    order.done();
   }
 
-  #drop(error: unknown): void {
-    for (const order of this.#taken.values()) order.reject(error);
+  #refuse(error: unknown): void {
+    for (const order of this.#waiting.splice(0)) {
+      order.reject(error);
+      order.done();
+    }
+  }
+
+  /** What a session leaves behind. With `again`, what was not begun waits for the next one. */
+  #drop(error: unknown, { again }: { again: boolean }): void {
+    const left = [...this.#taken.values()];
     this.#taken.clear();
+    this.#waiting.unshift(...left.filter(({ begun }) => again && !begun));
+    for (const order of left) {
+      if (again && !order.begun) continue;
+      order.reject(error);
+      order.done();
+    }
   }
 
-  async *#batch(): AsyncGenerator<Entry> {
+  async *#batch(run: { readonly over: boolean }): AsyncGenerator<Entry> {
     for (;;) {
+      if (run.over) return;
       const order = this.#waiting.shift();
       if (order !== undefined) {
         this.#taken.set(order.entry.id, order);
@@ -125,7 +165,7 @@ export class Stock {
   /** Waits for another message; false when none came in time. */
   #another(): Promise<boolean> {
     return new Promise((resolve) => {
-      const timer = this.#env.schedule(IDLE_MS, () => this.#wake());
+      const timer = this.#o.env.schedule(IDLE_MS, () => this.#wake());
       this.#wake = () => {
         timer[Symbol.dispose]();
         this.#wake = () => {};

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { LinkError } from '@postern/core';
@@ -77,6 +77,9 @@ describe('over the link', () => {
       layer: 'protocol',
       rejected: ['nobody@gate.test'],
     });
+    const both = await failure(mailer.sendMail({ from: FROM, to: ['nobody@gate.test', 'later@gate.test'], text: 'x' }));
+    expect(both).toMatchObject({ code: 'deferred', permanent: false, responseCode: 451 });
+    expect((both as Error).message).toContain('later@gate.test');
     await mailer.close();
   });
 
@@ -123,6 +126,17 @@ describe('over the link', () => {
   test('verify reaches the EHLO of the far server', async () => {
     const mailer = transport();
     await expect(mailer.verify()).resolves.toBe(true);
+    await mailer.close();
+  });
+
+  test('verify between messages, and beside them, takes nothing from them', async () => {
+    const mailer = transport();
+    const mail = { from: FROM, to: TO, text: 'mark-verify' };
+    await mailer.sendMail(mail);
+    await mailer.verify();
+    await mailer.sendMail(mail);
+    await Promise.all([mailer.verify(), mailer.sendMail(mail), mailer.verify()]);
+    await expect.poll(() => delivered('mark-verify')).toHaveLength(3);
     await mailer.close();
   });
 });
@@ -174,5 +188,16 @@ test('with queue, the message lies in the spool and nothing is sent', async () =
   expect(info.response).toMatch(/^queued as /);
   expect(await readdir(join(dir, 'queue'))).toHaveLength(1);
   expect(await delivered('mark-queue')).toEqual([]);
+  await mailer.close();
+});
+
+test('with queue, a spool that cannot be made fails one message, not the next', async () => {
+  const file = join(gate.dir, 'in-the-way');
+  await writeFile(file, '');
+  const mailer = createTransport(sshTransport({ queue: join(file, 'spool') }));
+  const mail = { from: FROM, to: TO, text: 'x' };
+  expect(await failure(mailer.sendMail(mail))).toBeInstanceOf(Error);
+  await rm(file);
+  expect((await mailer.sendMail(mail)).response).toMatch(/^queued as /);
   await mailer.close();
 });

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import {
   type Dialogue,
   deadline,
+  type Entry,
   type Env,
   type ForwardPath,
   formatTarget,
@@ -111,6 +112,7 @@ interface MessageOptions {
 /** Where messages go: over a link, or into a spool. */
 interface Way {
   readonly idle: boolean;
+  /** Disposes of `body` when it is read no more. */
   send(mail: MailEnvelope, body: Body, o: MessageOptions): Promise<Result>;
   verify(): Promise<void>;
   close(): Promise<void>;
@@ -122,7 +124,7 @@ async function send(way: Way, mail: Mail): Promise<SshSentMessageInfo> {
   const envelope = mail.message.getEnvelope();
   const { dsn, signal } = mail.data;
   if (signal?.aborted) throw new TransportError('not sent: aborted', { code: 'aborted', cause: signal.reason });
-  await using body = await collect(mail.message.createReadStream());
+  const body = await collect(mail.message.createReadStream());
   const result = await way.send(envelope, body, { dsn: dsn as DsnOptions | undefined, signal });
   return { ...result, envelope: { from: envelope.from, to: [...envelope.to] }, messageId: mail.message.messageId() };
 }
@@ -132,6 +134,9 @@ class Sender implements Way {
   readonly #o: SshTransportOptions;
   readonly #env: Env;
   #own: Promise<Link> | undefined;
+  /** How many sessions there are: the last lets the link go. */
+  #users = 0;
+  #gone: Promise<void> = Promise.resolve();
   #stock: Stock | undefined;
   #closed = false;
 
@@ -146,25 +151,26 @@ class Sender implements Way {
   }
 
   async send(mail: MailEnvelope, body: Body, { dsn, signal }: MessageOptions): Promise<Result> {
-    const envelope = toEnvelope(mail, { facts: body.facts, dsn });
-    const stock = this.#getStock();
-    const entry = {
-      id: newEntryId(this.#env),
-      envelope,
-      size: body.facts.size,
-      unresolved: [],
-      open: () => body.open(),
-    };
-    return resultOf(await stock.send(entry, signal));
+    const done = (): void => void body[Symbol.asyncDispose]();
+    let entry: Entry;
+    let stock: Stock;
+    try {
+      const envelope = toEnvelope(mail, { facts: body.facts, dsn });
+      const { size } = body.facts;
+      entry = { id: newEntryId(this.#env), envelope, size, unresolved: [], open: () => body.open() };
+      stock = this.#getStock();
+    } catch (error) {
+      done();
+      throw error;
+    }
+    return resultOf(await stock.send(entry, { signal, done }));
   }
 
   async verify(): Promise<void> {
     const target = parseTarget(this.#o.smtp ?? DEFAULT_SMTP);
     const timeoutMs = this.#o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
-    const link = this.#patient(await this.#link());
     // Twice: opening the session has that long, and so has the server.
-    await greetSmtp(link, target, { env: this.#env, timeoutMs: 2 * timeoutMs });
-    if (this.idle) await this.#letGo();
+    await this.#using((link) => greetSmtp(link, target, { env: this.#env, timeoutMs: 2 * timeoutMs }));
   }
 
   async close(): Promise<void> {
@@ -175,21 +181,17 @@ class Sender implements Way {
 
   #getStock(): Stock {
     if (this.#closed) throw new TransportError('not sent: the transport was closed', { code: 'aborted' });
-    this.#stock ??= new Stock(async (batch, report) => {
-      try {
-        await this.#courier(await this.#link())(batch, report);
-      } finally {
-        // A script ends when its mail is sent: nothing of ours keeps it alive.
-        await this.#letGo();
-      }
-    }, this.#env);
+    this.#stock ??= new Stock({
+      courier: (batch, report) => this.#using((link) => this.#courier(link)(batch, report)),
+      env: this.#env,
+    });
     return this.#stock;
   }
 
   #courier(link: Link): ReturnType<typeof createCourier> {
     const { dialogue, helo, smtp } = this.#o;
     return createCourier({
-      link: this.#patient(link),
+      link,
       target: parseTarget(smtp ?? DEFAULT_SMTP),
       helo: helo ?? '[127.0.0.1]',
       env: this.#env,
@@ -228,10 +230,22 @@ class Sender implements Way {
     return this.#own;
   }
 
-  async #letGo(): Promise<void> {
-    const own = this.#own;
+  /** A script ends when its mail is sent: nothing of ours keeps it alive. */
+  async #using<T>(work: (link: Link) => Promise<T>): Promise<T> {
+    this.#users += 1;
+    try {
+      return await work(this.#patient(await this.#link()));
+    } finally {
+      this.#users -= 1;
+      if (this.#users === 0) void this.#letGo();
+    }
+  }
+
+  #letGo(): Promise<void> {
+    const own = this.#own?.then((link) => link.close()).catch(() => {});
     this.#own = undefined;
-    await own?.then((link) => link.close()).catch(() => {});
+    this.#gone = Promise.all([this.#gone, own]).then(() => {});
+    return this.#gone;
   }
 }
 
@@ -247,14 +261,11 @@ function resultOf(outcomes: Outcomes): Result {
       response = replyOf(outcome);
     }
   }
-  const [first] = rejectedErrors;
-  if (first !== undefined && accepted.length === 0) {
-    const temporary = rejectedErrors.find((error) => !error.permanent);
-    throw new TransportError(`no recipient was accepted: ${first.message}`, {
-      code: (temporary ?? first).code,
-      responseCode: first.responseCode,
-      rejectedErrors,
-    });
+  // One that may yet be accepted speaks for all: the message is worth trying again.
+  const lead = rejectedErrors.find((error) => !error.permanent) ?? rejectedErrors[0];
+  if (lead !== undefined && accepted.length === 0) {
+    const { code, responseCode } = lead;
+    throw new TransportError(`no recipient was accepted: ${lead.message}`, { code, responseCode, rejectedErrors });
   }
   return { accepted, rejected: rejectedErrors.map((error) => error.recipient ?? ''), rejectedErrors, response };
 }
@@ -275,7 +286,8 @@ class Keeper implements Way {
     this.#env = env;
   }
 
-  async send(mail: MailEnvelope, body: Body, { dsn, signal }: MessageOptions): Promise<Result> {
+  async send(mail: MailEnvelope, content: Body, { dsn, signal }: MessageOptions): Promise<Result> {
+    await using body = content;
     const envelope = toEnvelope(mail, { facts: body.facts, dsn });
     const writer = await this.#open();
     const id = await writer.accept(envelope, body.open(), signal === undefined ? {} : { signal });
@@ -290,11 +302,18 @@ class Keeper implements Way {
   async close(): Promise<void> {
     const writer = this.#writer;
     this.#writer = undefined;
-    await (await writer)?.close();
+    await (await writer?.catch(() => undefined))?.close();
   }
 
   #open(): ReturnType<typeof spoolWriter> {
-    this.#writer ??= spoolWriter({ dir: this.#dir, env: this.#env });
+    if (this.#writer === undefined) {
+      const writer = spoolWriter({ dir: this.#dir, env: this.#env });
+      this.#writer = writer;
+      // What was in the way may be gone at the next message.
+      writer.catch(() => {
+        if (this.#writer === writer) this.#writer = undefined;
+      });
+    }
     return this.#writer;
   }
 }
