@@ -399,6 +399,16 @@ describe('owners and writers', () => {
     expect(tries.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
   });
 
+  test('a directory that cannot be used is a SpoolError, for owner and writer', async () => {
+    const dir = join(await scratch(onTestFinished), 'spool');
+    writeFileSync(dir, 'no directory');
+    for (const open of [openSpool, spoolWriter]) {
+      const error = await open({ dir, env: systemEnv }).then(undefined, (cause: unknown) => cause);
+      expect(error).toBeInstanceOf(SpoolError);
+      expect(error).toMatchObject({ code: 'io', message: expect.stringContaining(dir) });
+    }
+  });
+
   test('an owner killed with -9 is replaced, its half-written file swept, its mail kept', async () => {
     const { spool, dir, events, open } = await setup();
     await spool.close();

@@ -48,11 +48,13 @@ export interface SpoolOptions {
 
 /**
  * A writer for a spool that another process may own: `sendmail`, a script. Takes no lock. The owner sees what it writes; without an
- * owner it waits in the queue for one. Rejects like {@link SpoolWriter.accept}.
+ * owner it waits in the queue for one. Rejects with `SpoolError` `io` or `no-space` when the directory cannot be used.
  */
 export async function spoolWriter(o: SpoolOptions): Promise<SpoolWriter & { close(): Promise<void> }> {
   const store = new Store({ ...defaults(o), onPlacing() {}, onPlaced() {} });
-  await store.prepare();
+  await store.prepare().catch((error: unknown) => {
+    throw unusable(o.dir, error);
+  });
   return {
     accept: (envelope, message, options = {}) => store.accept(envelope, message, options),
     close: () => store.close(),
@@ -77,13 +79,22 @@ function defaults(o: SpoolOptions): {
 
 /**
  * Opens a spool as its one owner: takes over from a dead owner, sweeps what dead writers left, reads headers, lengths and journals.
- * Rejects with `SpoolError` `busy` when a live process owns it, `io` when the directory cannot be used.
+ * Rejects with `SpoolError` `busy` when a live process owns it, `io` or `no-space` when the directory cannot be used.
  */
 export async function openSpool(o: SpoolOptions): Promise<Spool> {
   const options = defaults(o);
   const owned = new OwnedSpool(options);
-  await owned.open();
+  await owned.open().catch((error: unknown) => {
+    throw unusable(o.dir, error);
+  });
   return owned;
+}
+
+/** A system's error about the directory as a `SpoolError`; any other as it is. */
+function unusable(dir: string, error: unknown): unknown {
+  if (error instanceof SpoolError || errno(error) === '') return error;
+  const message = `the spool ${dir} cannot be used: ${(error as Error).message}`;
+  return new SpoolError(message, { code: isFull(error) ? 'no-space' : 'io', cause: error });
 }
 
 interface Waiting {

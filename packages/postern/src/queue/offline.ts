@@ -31,5 +31,5 @@ export function spoolFailure(error: unknown): unknown {
       cause: error,
     });
   }
-  return new PosternError('unavailable', `the spool cannot be opened: ${error.message}`, { cause: error });
+  return new PosternError('unavailable', error.message, { cause: error });
 }

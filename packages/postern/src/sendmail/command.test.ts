@@ -160,6 +160,15 @@ describe('postern sendmail with no daemon', () => {
     expect((await run(['sendmail', 'a@x.example'], '\n')).status).toBe(78);
   });
 
+  test('tells with 74 that the spool cannot be used', async () => {
+    mkdirSync(state, { recursive: true });
+    writeFileSync(join(state, 'spool'), 'no directory');
+    expect(await run(['sendmail', 'a@x.example'], '\n')).toMatchObject({
+      status: 74,
+      err: expect.stringContaining(`the spool ${join(state, 'spool')} cannot be used`),
+    });
+  });
+
   test('answers to the names mailq and newaliases', async () => {
     for (const name of ['mailq', 'newaliases']) symlinkSync(MAIN, join(root, name));
     expect(await run([], '', join(root, 'mailq'))).toEqual({ status: 0, out: 'Mail queue is empty\n', err: '' });
