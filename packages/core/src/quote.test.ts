@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
-import { printable, quote, quoteAll } from './quote.ts';
+import { printable, printableJson, quote, quoteAll } from './quote.ts';
 
 describe('quote', () => {
   test.each(['', 'a', "it's", '$(id)', '`id`', 'a b', '"', '\\', '*', '-n', 'a\nb', '!x', 'é', '~', '#', ';ls'])(
@@ -24,4 +24,12 @@ describe('printable', () => {
     ['\u009b1m', '\\x9b1m'],
   ])('%j becomes %j', (text, want) => expect(printable(text)).toBe(want));
   test('long text is cut', () => expect(printable('x'.repeat(10), 4)).toBe('xxxx…'));
+});
+
+test('JSON for a terminal has nothing a terminal obeys, and means the same', () => {
+  const value = { text: '\u001b[2J \u007f \u009b31m \u202egnp.exe \u2028 é' };
+  const json = printableJson(value);
+  expect(json).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028\u202e]/);
+  expect(json).toContain('é');
+  expect(JSON.parse(json)).toEqual(value);
 });

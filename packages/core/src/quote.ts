@@ -28,3 +28,15 @@ export function printable(text: string, limit = 500): string {
     return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
   });
 }
+
+const UNSAFE_IN_JSON = /[\u007f-\u009f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]/g;
+
+/** A value as JSON that is safe for a terminal: what JSON leaves as it is (DEL, C1, bidi overrides) is written `\uNNNN`, which means the same. */
+export function printableJson(value: unknown): string {
+  return escapeJson(JSON.stringify(value));
+}
+
+/** JSON text made as safe as {@link printableJson} makes it. */
+export function escapeJson(json: string): string {
+  return json.replace(UNSAFE_IN_JSON, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}

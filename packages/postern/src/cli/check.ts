@@ -1,4 +1,4 @@
-import { systemEnv } from '@postern/core';
+import { printableJson, systemEnv } from '@postern/core';
 import { checkHost } from '../check/check.ts';
 import { formatLayer, type HostReport } from '../check/report.ts';
 import { planUp } from '../config/plan.ts';
@@ -24,6 +24,6 @@ export async function check(
     const { acceptNewHostKey } = o;
     reports.push(await checkHost(host, { config, surroundings, env: systemEnv, acceptNewHostKey, onLayer }));
   }
-  if (options.json) output.out(`${JSON.stringify(reports)}\n`);
+  if (options.json) output.out(`${printableJson(reports)}\n`);
   return reports.find((report) => !report.ok)?.status ?? 0;
 }

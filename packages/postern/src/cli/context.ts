@@ -1,3 +1,4 @@
+import { printableJson } from '@postern/core';
 import { type Config, loadConfig } from '../config/load.ts';
 import { type Plan, planUp } from '../config/plan.ts';
 import { callControl } from '../control/client.ts';
@@ -58,7 +59,7 @@ export async function planAsRunning(config: Config, hosts: readonly string[]): P
 
 /** Writes a result: one JSON value on a line with `--json`, else the lines of `human`. */
 export function show(context: Context, value: unknown, human: () => readonly string[]): void {
-  const lines = context.options.json ? [JSON.stringify(value)] : human();
+  const lines = context.options.json ? [printableJson(value)] : human();
   if (lines.length > 0) context.output.out(`${lines.join('\n')}\n`);
 }
 

@@ -1,3 +1,4 @@
+import { printableJson } from '@postern/core';
 import { Command, CommanderError, Option } from 'commander';
 import type { LogFormat } from '../daemon/log.ts';
 import { PosternError } from '../errors.ts';
@@ -39,7 +40,7 @@ function complain(error: unknown, o: ProgramOptions): number {
   const json = o.argv.slice(0, dashes < 0 ? undefined : dashes).includes('--json');
   if (json) {
     const { code, message, fix, status } = told;
-    o.output.err(`${JSON.stringify({ event: 'error', code, message, fix, status })}\n`);
+    o.output.err(`${printableJson({ event: 'error', code, message, fix, status })}\n`);
   } else {
     o.output.err(`postern: ${told.message}\n${told.fix === undefined ? '' : `  fix: ${told.fix}\n`}`);
   }

@@ -166,6 +166,16 @@ describe('the log', () => {
     expect(leadsToJournal(undefined, fd)).toBe(false);
     closeSync(fd);
   });
+  test('holds nothing that a terminal obeys, as JSON either', async () => {
+    let text = '';
+    const write = (chunk: string): void => {
+      text += chunk;
+    };
+    const log = await createLogger({ format: 'json', tty: false, debug: false, write });
+    log.info({ to: 'a\u009b2J\u202e' }, 'x');
+    expect(text).toMatch(/^[ -~]+\n$/);
+    expect(JSON.parse(text)).toMatchObject({ to: 'a\u009b2J\u202e' });
+  });
   test('is JSON when asked, without secrets', async () => {
     const record = JSON.parse(await lines('json')) as Record<string, unknown>;
     expect(record).toMatchObject({

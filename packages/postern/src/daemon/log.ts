@@ -1,4 +1,5 @@
 import { fstatSync } from 'node:fs';
+import { escapeJson } from '@postern/core';
 import { type Logger, type LoggerOptions, pino } from 'pino';
 
 export type { Logger } from 'pino';
@@ -44,7 +45,10 @@ export async function createLogger(o: LogOptions): Promise<Logger> {
     ...{ level, base: null, redact: { paths: SECRETS, censor: '[secret]' } },
     formatters: { level: (label) => ({ level: label }) },
   };
-  if (o.format === 'json') return pino({ ...options, timestamp: pino.stdTimeFunctions.isoTime }, { write: o.write });
+  if (o.format === 'json') {
+    const write = (line: string): void => o.write(escapeJson(line));
+    return pino({ ...options, timestamp: pino.stdTimeFunctions.isoTime }, { write });
+  }
   if (o.format === 'journal')
     return pino({ ...options, timestamp: false }, { write: (line) => o.write(forJournal(line)) });
   // Two megabytes that only this form needs.

@@ -1,3 +1,4 @@
+import { printableJson } from '@postern/core';
 import { PosternError } from '../errors.ts';
 import { leave, pipeProcess } from './main.ts';
 import { parsePipeArgs } from './pipe-args.ts';
@@ -21,7 +22,7 @@ export async function pipeCommand(words: readonly string[]): Promise<void> {
   const say = (message: string, fix?: string, error?: unknown): number => {
     const { code, status } = error instanceof PosternError ? error : { code: 'unavailable', status: SSH_FAULT };
     const text = call.json
-      ? JSON.stringify({ event: 'error', code, message, fix, status })
+      ? printableJson({ event: 'error', code, message, fix, status })
       : `postern: ${message}${fix === undefined ? '' : `\n  fix: ${fix}`}`;
     process.stderr.write(`${text}\n`);
     return status;

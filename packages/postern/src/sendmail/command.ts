@@ -1,5 +1,5 @@
 import type { Readable, Writable } from 'node:stream';
-import { type ForwardPath, printable, type ReversePath, SpoolError, systemEnv } from '@postern/core';
+import { type ForwardPath, printable, printableJson, type ReversePath, SpoolError, systemEnv } from '@postern/core';
 import type { CompiledRoutes } from '@postern/relay';
 import { spoolWriter } from '@postern/spool';
 import { askDaemon, type Context } from '../cli/context.ts';
@@ -42,7 +42,7 @@ export async function runSendmail(o: SendmailOptions): Promise<number> {
     return 0;
   } catch (error) {
     const { code, message, fix, status } = asPosternError(error);
-    if (json) o.output.err(`${JSON.stringify({ event: 'error', code, message, fix, status })}\n`);
+    if (json) o.output.err(`${printableJson({ event: 'error', code, message, fix, status })}\n`);
     else o.output.err(`${o.name}: ${printable(message)}\n${fix === undefined ? '' : `  fix: ${fix}\n`}`);
     return status;
   }
@@ -73,7 +73,7 @@ async function perform(
   switch (request.type) {
     case 'mailq': {
       const rows = await queueRows(config);
-      return o.output.out(json ? `${JSON.stringify(rows)}\n` : formatMailq(rows));
+      return o.output.out(json ? `${printableJson(rows)}\n` : formatMailq(rows));
     }
     case 'flush':
       await askDaemon(config, 'queue.flush', request.id === undefined ? {} : { what: request.id });
