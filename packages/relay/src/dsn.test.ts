@@ -129,6 +129,18 @@ describe('a DSN', () => {
     expect(dsn.replaceAll('\r\n', '')).not.toMatch(/[\r\n]/);
   });
 
+  test('leaves addresses and URLs whole, and no line too long for mail', async () => {
+    const address = `${'l'.repeat(64)}@${'d'.repeat(60)}.${'e'.repeat(60)}.${'f'.repeat(56)}.example`;
+    const url = `https://support.example/${'a'.repeat(200)}`;
+    const reply = { code: 550, lines: [`5.7.1 see ${url} for more`, 'x'.repeat(2000)] };
+    const outcome: Outcome = { type: 'failed', reply, reason: 'refused' };
+    const recipient = { to: address as ForwardPath, orcpt: `rfc822;${address}` };
+    const dsn = await render({ recipients: [{ recipient, outcome, host: 'gate' }] });
+    expect(dsn).toMatch(new RegExp(`^Original-Recipient: rfc822;\\s+${address}\r$`, 'm'));
+    expect(dsn.split(url)).toHaveLength(3);
+    expect(Math.max(...dsn.split('\r\n').map((line) => line.length))).toBeLessThanOrEqual(998);
+  });
+
   test('of a delay says until when it is tried', async () => {
     const dsn = await render({
       kind: 'delayed',

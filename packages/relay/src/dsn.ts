@@ -16,8 +16,10 @@ export type DsnKind = 'failed' | 'delayed' | 'relayed' | 'expired';
 
 /** Octets of a message returned whole when its sender did not say RET (RFC 3461 §4.3). */
 export const RETURN_BYTES: number = 50 * 1024;
-/** Longest line of ours, octets: short enough for every transport. */
+/** Longest line of ours, octets, where a space lets it be broken. */
 const LINE = 76;
+/** Longest word of a line: an address or a URL is of use only whole, and 998 octets are the most a line may have (RFC 5322 §2.1.1). */
+const WORD = 900;
 /** Longest text of the far server quoted, characters. */
 const QUOTED_TEXT = 900;
 
@@ -228,15 +230,19 @@ function diagnostic(reply: Reply): string {
   return safe(replyText(reply));
 }
 
-/** Breaks a line at spaces; every line but the first starts with `indent`. A word too long for a line is cut. */
+/** Breaks a line at spaces; every line but the first starts with `indent`. Only a word that no line can hold is cut. */
 function fold(text: string, indent = '\t'): string[] {
   const out: string[] = [];
   let rest = text;
   while (rest.length > LINE) {
-    const space = rest.lastIndexOf(' ', LINE);
-    const at = space > indent.length ? space : LINE;
+    const before = rest.lastIndexOf(' ', LINE);
+    const after = rest.indexOf(' ', LINE);
+    const space = before > indent.length ? before : after === -1 ? rest.length : after;
+    const at = Math.min(space, WORD);
     out.push(rest.slice(0, at));
-    rest = indent + rest.slice(at).trimStart();
+    const left = rest.slice(at).trimStart();
+    if (left === '') return out;
+    rest = indent + left;
   }
   return [...out, rest];
 }
