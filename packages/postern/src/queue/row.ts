@@ -49,6 +49,16 @@ export interface Now {
 export function toRow(state: EntryState, o: Now): QueueRow {
   const due = o.active === undefined ? state.due : o.next;
   const waits = state.attempts > 0 || state.due > o.now;
+  const recipients = state.recipients.map(({ to, outcome }): QueueRecipient => {
+    const way = o.routeOf(state.envelope.from, to);
+    return {
+      address: to,
+      route: way?.route ?? null,
+      host: way?.host ?? null,
+      outcome: outcome?.type ?? null,
+      reply: outcome === undefined || !('reply' in outcome) || !outcome.reply ? null : replyText(outcome.reply),
+    };
+  });
   return {
     id: state.id,
     from: state.envelope.from,
@@ -57,18 +67,20 @@ export function toRow(state: EntryState, o: Now): QueueRow {
     arrived: new Date(state.arrived).toISOString(),
     next: state.held || due === undefined ? null : new Date(due).toISOString(),
     attempts: state.attempts,
-    reason: o.reason || state.reason,
-    recipients: state.recipients.map(({ to, outcome }) => {
-      const way = o.routeOf(state.envelope.from, to);
-      return {
-        address: to,
-        route: way?.route ?? null,
-        host: way?.host ?? null,
-        outcome: outcome?.type ?? null,
-        reply: outcome === undefined || !('reply' in outcome) || !outcome.reply ? null : replyText(outcome.reply),
-      };
-    }),
+    reason: reasonOf(state, o, recipients),
+    recipients,
   };
+}
+
+/** Why it waits. Without a daemon the routes may not be known: it can be told its HOST on the command line. */
+function reasonOf(state: EntryState, o: Now, recipients: readonly QueueRecipient[]): string {
+  const told = o.reason || state.reason;
+  if (state.held || o.active === undefined) return told;
+  const open = recipients.filter(({ outcome }) => outcome !== 'delivered' && outcome !== 'failed');
+  const stranded = open.filter(({ route }) => route === null).map(({ address }) => address);
+  if (stranded.length === 0) return told;
+  const lost = `no route takes ${stranded.join(', ')}`;
+  return told === '' || stranded.length === open.length ? lost : `${told}; ${lost}`;
 }
 
 /** The queue for people: one line an entry, one more for each recipient. */

@@ -1,0 +1,41 @@
+import type { EntryId, EntryState, ForwardPath, ReversePath } from '@postern/core';
+import { expect, test } from 'vitest';
+import { type RouteOf, toRow } from './row.ts';
+
+function entry(o: Partial<EntryState> = {}): EntryState {
+  const recipients = ['ann@here.example', 'bob@lost.example'].map((to) => ({ to: to as ForwardPath }));
+  const deferred = { type: 'deferred', reason: '451 later' } as const;
+  return {
+    ...{
+      id: '1k82ahplgvtv9aq' as EntryId,
+      size: 1,
+      arrived: 0,
+      held: false,
+      attempts: 1,
+      due: 0,
+      elapsed: 0,
+      unresolved: [],
+    },
+    envelope: { from: '' as ReversePath, recipients, body: '7BIT', smtputf8: false },
+    recipients: recipients.map(({ to }) => ({ to, outcome: deferred, notified: false })),
+    reason: '451 later',
+    ...o,
+  } as EntryState;
+}
+
+const here: RouteOf = (_from, to) =>
+  to.endsWith('@here.example') ? { route: 'here.example', host: 'gate' } : undefined;
+const nowhere: RouteOf = () => undefined;
+
+test('an entry whose route is lost says so, not what an earlier attempt said', () => {
+  const now = { now: 1, active: false, reason: '' };
+  expect(toRow(entry(), { ...now, routeOf: here }).reason).toBe('451 later; no route takes bob@lost.example');
+  expect(toRow(entry(), { ...now, routeOf: nowhere }).reason).toBe('no route takes ann@here.example, bob@lost.example');
+  expect(toRow(entry({ held: true, reason: 'held by hand' }), { ...now, routeOf: nowhere }).reason).toBe(
+    'held by hand',
+  );
+});
+
+test('without a daemon its HOST is not known, and nothing is said of routes', () => {
+  expect(toRow(entry(), { now: 1, routeOf: nowhere }).reason).toBe('451 later');
+});
