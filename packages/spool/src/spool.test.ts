@@ -53,6 +53,13 @@ describe('what is accepted', () => {
     expect(Buffer.from(await text(again.read(id)), 'latin1').toString()).toBe('Subject: hello\r\n\r\ncaf\u00e9\r\n');
   });
 
+  test('is never written outside the queue, whatever it is to be named', async () => {
+    const { spool, dir } = await setup();
+    const accepting = spool.accept(envelopeTo('a@x.example'), bytes(MESSAGE), { id: '../../evil' as EntryId });
+    await expect(accepting).rejects.toBeInstanceOf(RangeError);
+    expect(readdirSync(join(dir, '..'))).toEqual(['spool']);
+  });
+
   test('is durable before the promise resolves: write, sync, close, rename, sync of the directory, in this order', async () => {
     const calls: string[] = [];
     const { spool } = await setup({ disk: watchedDisk((call) => void calls.push(call)) });

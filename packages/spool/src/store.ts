@@ -1,7 +1,7 @@
 import { isAscii } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
-import { type EntryId, type Env, type Envelope, newEntryId, raceAbort, SpoolError } from '@postern/core';
+import { type EntryId, type Env, type Envelope, isEntryId, newEntryId, raceAbort, SpoolError } from '@postern/core';
 import {
   DirectorySync,
   type Disk,
@@ -114,6 +114,8 @@ export class Store {
     this.check();
     const { disk } = this.#o;
     const id = o.id ?? newEntryId(this.#o.env);
+    // It names a file.
+    if (!isEntryId(id)) throw new RangeError(`${JSON.stringify(id)} is no entry id`);
     const draft = join(this.tmp, `${id}.${this.#tag}`);
     const place = join(this.queue, id);
     let header: StoredHeader;
