@@ -108,10 +108,10 @@ export function createMessageChecker(): MessageChecker {
 /** The fault as a sentence, for a 554 5.6.0 reply. */
 export function describeFault(fault: MessageFault): string {
   const what = {
-    'bare-cr': 'a CR without LF',
-    'bare-lf': 'an LF without CR',
-    nul: 'a NUL',
-    'long-line': `a line longer than ${MAX_TEXT_LINE_OCTETS} octets`,
+    'bare-cr': 'has a CR without LF',
+    'bare-lf': 'has an LF without CR',
+    nul: 'has a NUL',
+    'long-line': `is longer than ${MAX_TEXT_LINE_OCTETS} octets`,
   };
   const remedy = {
     'bare-cr': 'send CRLF line ends, or encode the part as quoted-printable or base64',
@@ -119,5 +119,5 @@ export function describeFault(fault: MessageFault): string {
     nul: 'encode the part as base64',
     'long-line': 'encode the part as quoted-printable or base64',
   };
-  return `Message refused: line ${fault.line} has ${what[fault.type]}; ${remedy[fault.type]}`;
+  return `Message refused: line ${fault.line} ${what[fault.type]}; ${remedy[fault.type]}`;
 }

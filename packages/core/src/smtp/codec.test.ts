@@ -185,5 +185,6 @@ describe('the message checker', () => {
   }
   test('says what to do', () => {
     expect(describeFault({ type: 'bare-lf', line: 3 })).toMatch(/line 3 has an LF without CR; send CRLF/);
+    expect(describeFault({ type: 'long-line', line: 1 })).toMatch(/line 1 is longer than 998 octets; encode/);
   });
 });

@@ -124,6 +124,12 @@ describe('postern sendmail with no daemon', () => {
     expect(spooled()).toHaveLength(1);
   });
 
+  test('takes over its standard streams what the configuration takes at a port', async () => {
+    configure('[smtp]\nmax_size = "64KiB"\n');
+    const { out } = await run(['sendmail', '-bs'], 'EHLO me\r\nMAIL FROM:<a@x> SIZE=65537\r\nQUIT\r\n');
+    expect(out).toMatch(/SIZE 65536\r\n552 5\.3\.4 /);
+  });
+
   test('a session cut off in its text leaves nothing', async () => {
     const { status } = await run(
       ['sendmail', '-bs'],

@@ -82,7 +82,10 @@ async function perform(
       return withWriter(config, o, (spool) => {
         const { domain } = identityOf(o.surroundings);
         const routes = routesOf(config) ?? toRoutes([{ match: ['*'], host: 'first' }]);
-        return serveStdio({ input: o.stdin, output: o.stdout, spool, routes, hostname: domain, env: systemEnv });
+        const sizeLimit = config.smtp?.max_size;
+        return serveStdio({
+          ...{ input: o.stdin, output: o.stdout, spool, routes, hostname: domain, sizeLimit, env: systemEnv },
+        });
       });
     case 'submit':
       return withWriter(config, o, async (spool) => {

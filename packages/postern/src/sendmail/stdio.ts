@@ -13,6 +13,8 @@ export interface StdioOptions {
   readonly spool: SpoolWriter;
   readonly routes: CompiledRoutes;
   readonly hostname: string;
+  /** Octets; the intake's own limit when absent. */
+  readonly sizeLimit?: number | undefined;
   readonly env: Env;
 }
 
@@ -35,6 +37,7 @@ export async function serveStdio(o: StdioOptions): Promise<void> {
       routes: () => o.routes,
       admit: () => Promise.resolve({ type: 'open', who: 'stdio' }),
       hostname: o.hostname,
+      ...(o.sizeLimit === undefined ? {} : { sizeLimit: o.sizeLimit }),
       env: o.env,
     });
     await session(path, o);
