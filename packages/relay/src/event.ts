@@ -40,6 +40,8 @@ export type IntakeEvent =
       readonly peer: string;
       readonly code: number;
       readonly text: string;
+      /** What MAIL or RCPT named, as the client wrote it. */
+      readonly path?: string;
     };
 
 /** What the queue runner tells. */

@@ -218,20 +218,20 @@ function makeHandlers(
   guests: Map<SMTPServerSession, Guest>,
   onSettled: () => void,
 ): Handlers {
-  const refuse = (session: SMTPServerSession, refusal: Refusal, callback: (error: Error) => void): void => {
-    o.onEvent({
-      type: 'rejected',
-      session: session.id,
-      peer: guests.get(session)?.peer ?? '',
-      code: refusal.code,
-      text: refusal.text,
-    });
-    callback(replyError(refusal));
+  const refuse = (
+    session: SMTPServerSession,
+    { code, text }: Refusal,
+    callback: (error: Error) => void,
+    { path, peer = guests.get(session)?.peer ?? '' }: { path?: string; peer?: string } = {},
+  ): void => {
+    const about = path === undefined ? {} : { path };
+    o.onEvent({ type: 'rejected', session: session.id, peer, code, text, ...about });
+    callback(replyError({ code, text }));
   };
-  const answer = ({ session }: Guest, reply: Reply, callback: (error: Error | null) => void): void => {
+  const answer = ({ session }: Guest, reply: Reply, callback: (error: Error | null) => void, about = {}): void => {
     session.farReply = reply;
     if (replyClass(reply) === 2) callback(null);
-    else refuse(session.session, { code: reply.code, text: replyText(reply).slice(4) }, callback);
+    else refuse(session.session, { code: reply.code, text: replyText(reply).slice(4) }, callback, about);
   };
   return {
     onAuth(auth, session, callback) {
@@ -241,13 +241,14 @@ function makeHandlers(
       callback(replyError({ code: 535, text: '5.7.8 This is not the local password (see: postern password)' }));
     },
     onMailFrom(address, session, callback) {
-      const { path, parameters, refusal } = address as PathCommand;
+      const { path, given, parameters, refusal } = address as PathCommand;
+      const no = (why: Refusal): void => refuse(session, why, callback, { path: given });
       const guest = guests.get(session);
-      if (refusal !== undefined) return refuse(session, refusal, callback);
-      if (guest === undefined) return refuse(session, { code: 451, text: '4.3.0 Session is gone' }, callback);
+      if (refusal !== undefined) return no(refusal);
+      if (guest === undefined) return no({ code: 451, text: '4.3.0 Session is gone' });
       const smtputf8 = parameters.has('SMTPUTF8');
       if (lacksSmtputf8(path, smtputf8)) {
-        return refuse(session, { code: 553, text: '5.6.7 This address needs SMTPUTF8' }, callback);
+        return no({ code: 553, text: '5.6.7 This address needs SMTPUTF8' });
       }
       guest.transaction?.cut?.close();
       const from = path as ReversePath;
@@ -256,26 +257,26 @@ function makeHandlers(
       setImmediate(callback);
     },
     onRcptTo(address, session, callback) {
-      const { path, parameters, refusal } = address as PathCommand;
+      const { path, given, parameters, refusal } = address as PathCommand;
+      const no = (why: Refusal): void => refuse(session, why, callback, { path: given });
       const guest = guests.get(session);
       const transaction = guest?.transaction;
-      if (refusal !== undefined) return refuse(session, refusal, callback);
-      if (transaction === undefined) return refuse(session, { code: 503, text: '5.5.1 Need MAIL first' }, callback);
+      if (refusal !== undefined) return no(refusal);
+      if (transaction === undefined) return no({ code: 503, text: '5.5.1 Need MAIL first' });
       if (lacksSmtputf8(path, transaction.smtputf8)) {
-        return refuse(session, { code: 553, text: '5.6.7 This address needs SMTPUTF8' }, callback);
+        return no({ code: 553, text: '5.6.7 This address needs SMTPUTF8' });
       }
       if (transaction.recipients.size >= MAX_RECIPIENTS) {
-        return refuse(session, { code: 452, text: '4.5.3 Too many recipients' }, callback);
+        return no({ code: 452, text: '4.5.3 Too many recipients' });
       }
       const to = path as ForwardPath;
       const taken = o.routes().take(to, transaction.from);
-      if (taken === undefined)
-        return refuse(session, { code: 550, text: '5.7.1 No route takes this recipient' }, callback);
+      if (taken === undefined) return no({ code: 550, text: '5.7.1 No route takes this recipient' });
       const recipient = recipientOf(to, parameters);
       const key = taken.route.queue === false ? routeKey(taken.route) : undefined;
       if (transaction.recipients.size > 0 && transaction.cut?.key !== key) {
         const text = '4.5.3 This recipient goes another way: in a transaction of its own, please';
-        return refuse(session, { code: 452, text }, callback);
+        return no({ code: 452, text });
       }
       if (transaction.cut !== undefined && transaction.cut.key !== key) {
         transaction.cut.close();
@@ -292,7 +293,7 @@ function makeHandlers(
         .then((reply) => {
           if (guest === undefined || !guests.has(session)) return;
           if (replyClass(reply) === 2) transaction.recipients.set(to, recipient);
-          answer(guest, reply, callback);
+          answer(guest, reply, callback, { path: given });
         });
     },
     onData(stream, session, callback) {
@@ -311,7 +312,7 @@ function makeHandlers(
         stream.resume();
         if (typeof result === 'string') callback(null, result);
         else if ('lines' in result) answer(guest, result, callback);
-        else refuse(session, result, callback);
+        else refuse(session, result, callback, { peer: guest.peer });
         if (guest.session.draining) setImmediate(onSettled);
       });
     },

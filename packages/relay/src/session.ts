@@ -37,6 +37,8 @@ export interface Refusal {
 export interface PathCommand extends SMTPServerAddress {
   /** The checked path; the string of a null reverse-path is empty. */
   readonly path: ForwardPath | ReversePath;
+  /** As the client wrote it, without the angle brackets. */
+  readonly given: string;
   readonly refusal?: Refusal;
   readonly parameters: ReadonlyMap<string, string>;
 }
@@ -56,6 +58,7 @@ export function parsePathCommand(line: string): PathCommand | undefined {
     address: 'refused@invalid',
     args: {},
     path: '' as ReversePath,
+    given: inner,
     parameters,
     refusal: { code, text },
   });
@@ -75,7 +78,7 @@ export function parsePathCommand(line: string): PathCommand | undefined {
   }
   try {
     const path = mail ? parseReversePath(inner) : parseForwardPath(inner);
-    return { address: path, args: toArgs(parameters), path, parameters: decoded };
+    return { address: path, args: toArgs(parameters), path, given: inner, parameters: decoded };
   } catch (error) {
     return refused(mail ? 553 : 501, `5.1.${mail ? 7 : 3} ${(error as RangeError).message}`);
   }

@@ -155,6 +155,15 @@ function refusalOf(error: unknown): Refusal {
   return { code: 451, text: '4.3.0 The message could not be stored, try again later' };
 }
 
+/** The stream's bytes; its only error is a client that left. The stream itself is left alone when the reader gives up. */
+async function* untilLeft(stream: SMTPServerDataStream): AsyncGenerator<Buffer> {
+  try {
+    yield* stream.iterator({ destroyOnReturn: false });
+  } catch {
+    throw new RefusedMessage({ code: 451, text: '4.4.2 The client left in the middle of its message' });
+  }
+}
+
 /** The stream's bytes while they are fit to travel; the stream itself is left alone when the reader gives up. */
 async function* checkedMessage(
   stream: SMTPServerDataStream,
@@ -163,12 +172,12 @@ async function* checkedMessage(
 ): AsyncGenerator<Uint8Array> {
   const checker = createMessageChecker();
   let size = 0;
-  for await (const chunk of stream.iterator({ destroyOnReturn: false })) {
-    size += (chunk as Buffer).length;
+  for await (const chunk of untilLeft(stream)) {
+    size += chunk.length;
     if (size > limit) throw new RefusedMessage({ code: 552, text: `5.3.4 The message is larger than ${limit} octets` });
-    const fault = checker.push(chunk as Buffer);
+    const fault = checker.push(chunk);
     if (fault !== undefined) throw new RefusedMessage({ code: 554, text: `5.6.0 ${describeFault(fault)}` });
-    yield chunk as Buffer;
+    yield chunk;
   }
   const verdict = checker.end();
   if (verdict.type === 'unfit') throw new RefusedMessage({ code: 554, text: `5.6.0 ${describeFault(verdict.fault)}` });

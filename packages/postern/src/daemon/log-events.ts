@@ -151,11 +151,14 @@ export function logRelayEvent(log: Logger, event: RelayEvent): void {
       const line = `${id}: from=<${printable(from)}>, to=${names}, size=${size}, relay=${host}, client=${peer} (${who}), session=${session}, status=${status} (straight through: ${printable(replyText(reply))})`;
       return void log[status === 'sent' ? 'info' : 'warn'](about, line);
     }
-    case 'rejected':
+    case 'rejected': {
+      const { session, peer, code, text, path } = event;
+      const named = path === undefined ? '' : ` <${printable(path)}>:`;
       return void log.info(
-        { service: 'smtp', session: event.session, peer: event.peer, code: event.code },
-        `smtp: session ${event.session}: ${event.peer}: ${event.code} ${printable(event.text)}`,
+        { service: 'smtp', session, peer, code, ...(path === undefined ? {} : { path }) },
+        `smtp: session ${session}: ${peer}:${named} ${code} ${printable(text)}`,
       );
+    }
     case 'outcome': {
       const { id, to, relay, delayMs, dsn, status, text } = event;
       const line = `${id}: to=<${printable(to)}>, relay=${printable(relay)}, delay=${(delayMs / 1000).toFixed(2)}, dsn=${dsn}, status=${status} (${printable(text)})`;
