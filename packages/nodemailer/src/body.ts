@@ -1,8 +1,9 @@
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { createLineEnds, createMessageChecker, describeFault, type MessageFacts } from '@postern/core';
-import { TransportError } from './errors.ts';
+import { aborted, TransportError } from './errors.ts';
 
 /** Octets of a message kept in memory; a longer one goes to a file that has no name any more. */
 export const MEMORY_OCTETS: number = 1024 * 1024;
@@ -16,9 +17,12 @@ export interface Body extends AsyncDisposable {
 
 /**
  * Reads a message to its end: line ends made CRLF, everything else checked. Rejects with {@link TransportError} `message` when it may not
- * travel, or with what the source rejects with.
+ * travel, `aborted` when the signal aborts first, or with what the source rejects with.
  */
-export async function collect(source: AsyncIterable<Uint8Array>): Promise<Body> {
+export async function collect(source: Readable, signal?: AbortSignal): Promise<Body> {
+  const onAbort = (): void => void source.destroy(aborted(signal?.reason));
+  signal?.addEventListener('abort', onAbort, { once: true });
+  if (signal?.aborted) onAbort();
   const checker = createMessageChecker();
   const ends = createLineEnds();
   const store = new Store();
@@ -40,6 +44,8 @@ export async function collect(source: AsyncIterable<Uint8Array>): Promise<Body> 
   } catch (error) {
     await store.close();
     throw error;
+  } finally {
+    signal?.removeEventListener('abort', onAbort);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Layer, Outcome } from '@postern/core';
+import { type Layer, type Outcome, replyText } from '@postern/core';
 
 /** What a transport error is about, closed: switch on it. */
 export type TransportErrorCode =
@@ -20,6 +20,8 @@ export class TransportError extends Error {
   readonly recipient?: string;
   /** The far server's reply code, when it gave one. */
   readonly responseCode?: number;
+  /** That reply, on one line. */
+  readonly response?: string;
   /** Recipients refused or not accepted, when it is about all of them. */
   readonly rejected?: readonly string[];
   /** Why, per recipient. */
@@ -31,6 +33,7 @@ export class TransportError extends Error {
       code: TransportErrorCode;
       recipient?: string | undefined;
       responseCode?: number | undefined;
+      response?: string | undefined;
       rejectedErrors?: readonly TransportError[];
       cause?: unknown;
     },
@@ -39,6 +42,7 @@ export class TransportError extends Error {
     this.code = o.code;
     if (o.recipient !== undefined) this.recipient = o.recipient;
     if (o.responseCode !== undefined) this.responseCode = o.responseCode;
+    if (o.response !== undefined) this.response = o.response;
     if (o.rejectedErrors !== undefined) {
       this.rejectedErrors = o.rejectedErrors;
       this.rejected = o.rejectedErrors.map((error) => error.recipient ?? '');
@@ -49,6 +53,12 @@ export class TransportError extends Error {
   get permanent(): boolean {
     return this.code === 'rejected' || this.code === 'envelope' || this.code === 'message';
   }
+}
+
+/** The error of a message that was taken back. */
+export function aborted(reason: unknown): TransportError {
+  const why = reason instanceof Error ? reason.message : 'aborted';
+  return new TransportError(`not sent: ${why}`, { code: 'aborted', cause: reason });
 }
 
 /** The error of one recipient, none when it was delivered. */
@@ -67,6 +77,7 @@ export function recipientError(recipient: string, outcome: Outcome): TransportEr
         code: outcome.type === 'failed' ? 'rejected' : 'deferred',
         recipient,
         responseCode: outcome.reply?.code,
+        response: outcome.reply === undefined ? undefined : replyText(outcome.reply),
       });
   }
 }

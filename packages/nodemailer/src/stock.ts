@@ -1,5 +1,5 @@
 import type { Courier, Entry, EntryId, Env, ForwardPath, Outcome } from '@postern/core';
-import { TransportError } from './errors.ts';
+import { aborted, TransportError } from './errors.ts';
 
 /** How long a session is kept for the next message, milliseconds. */
 export const IDLE_MS = 2_000;
@@ -173,9 +173,4 @@ export class Stock {
       };
     });
   }
-}
-
-function aborted(reason: unknown): TransportError {
-  const why = reason instanceof Error ? reason.message : 'aborted';
-  return new TransportError(`not sent: ${why}`, { code: 'aborted', cause: reason });
 }

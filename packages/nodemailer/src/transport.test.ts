@@ -62,7 +62,13 @@ describe('over the link', () => {
     expect(info.accepted).toEqual([TO]);
     expect(info.rejected.sort()).toEqual(['later@gate.test', 'nobody@gate.test']);
     const errors = Object.fromEntries(info.rejectedErrors.map((error) => [error.recipient, error]));
-    expect(errors['nobody@gate.test']).toMatchObject({ code: 'rejected', permanent: true, responseCode: 550 });
+    const response = expect.stringMatching(/^550 .*no such user here/);
+    expect(errors['nobody@gate.test']).toMatchObject({
+      code: 'rejected',
+      permanent: true,
+      responseCode: 550,
+      response,
+    });
     expect(errors['later@gate.test']).toMatchObject({ code: 'deferred', permanent: false, responseCode: 451 });
     await mailer.close();
   });
@@ -126,6 +132,7 @@ describe('over the link', () => {
   test('verify reaches the EHLO of the far server', async () => {
     const mailer = transport();
     await expect(mailer.verify()).resolves.toBe(true);
+    expect(await new Promise((resolve) => mailer.verify((...told) => resolve(told)))).toEqual([null, true]);
     await mailer.close();
   });
 
@@ -159,6 +166,26 @@ describe('faults are typed', () => {
     const mailer = transport();
     const mail = { envelope: { from: FROM, to: ['no domain'] }, text: 'x' };
     expect(await failure(mailer.sendMail(mail))).toMatchObject({ code: 'envelope', permanent: true });
+    await mailer.close();
+  });
+
+  test('an abort ends the wait for a message whose source has fallen silent', async () => {
+    const mailer = transport();
+    const abort = new AbortController();
+    const text = new Readable({
+      read() {
+        setImmediate(() => abort.abort(new Error('enough')));
+      },
+    });
+    const error = await failure(mailer.sendMail({ from: FROM, to: TO, text, signal: abort.signal }));
+    expect(error).toMatchObject({ code: 'aborted', message: 'not sent: enough' });
+    await mailer.close();
+  });
+
+  test('no session in time is told in words', async () => {
+    const mailer = transport({ connectTimeoutMs: 1 });
+    const error = await failure(mailer.sendMail({ from: FROM, to: TO, text: 'x' }));
+    expect(error).toMatchObject({ code: 'timeout', message: 'no session with netcat localhost smtp on gate in 1 ms' });
     await mailer.close();
   });
 

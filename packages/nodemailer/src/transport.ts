@@ -4,8 +4,6 @@ import {
   deadline,
   type Entry,
   type Env,
-  type ForwardPath,
-  formatTarget,
   type Link,
   newEntryId,
   type Outcome,
@@ -14,13 +12,14 @@ import {
   systemEnv,
 } from '@postern/core';
 import { createCourier, greetSmtp } from '@postern/smtp';
-import { spoolWriter } from '@postern/spool';
 import { createLink, type ResolveOptions, resolveHost } from '@postern/ssh';
 import type { SentMessageInfo, Transport } from 'nodemailer';
 import { type Body, collect } from './body.ts';
 import { type DsnOptions, type MailEnvelope, toEnvelope } from './envelope.ts';
 import { recipientError, TransportError } from './errors.ts';
+import { Keeper } from './keeper.ts';
 import { type Outcomes, Stock } from './stock.ts';
+import type { MessageOptions, Result, Way } from './way.ts';
 
 /** What the recipe has always used. */
 const DEFAULT_SMTP = 'netcat localhost smtp';
@@ -61,8 +60,12 @@ export interface SshSentMessageInfo extends SentMessageInfo {
 
 /** A Nodemailer transport plugin. */
 export interface SshTransport extends Transport<SshSentMessageInfo> {
-  /** Opens a session as far as the server's EHLO, and ends it. Rejects with `LinkError`, `DeliveryError` or {@link TransportError}. */
+  /**
+   * Opens a session as far as the server's EHLO, and ends it. Rejects with `LinkError`, `DeliveryError` or {@link TransportError}; with a
+   * callback, that is told instead.
+   */
   verify(): Promise<true>;
+  verify(callback: (error: Error | null, success?: true) => void): void;
   /** Refuses what waits, ends the session, and the link when it is this transport's own. */
   close(): Promise<void>;
   isIdle(): boolean;
@@ -94,37 +97,29 @@ export function sshTransport(o: SshTransportOptions): SshTransport {
         (error) => callback(error, undefined as never),
       );
     },
-    verify: async () => {
-      await way.verify();
-      return true;
-    },
+    verify: verifier(way),
     close: () => way.close(),
     isIdle: () => way.idle,
   };
 }
 
-/** What a message asks for beside its envelope. */
-interface MessageOptions {
-  readonly dsn: DsnOptions | undefined;
-  readonly signal: AbortSignal | undefined;
+/** With and without a callback, as Nodemailer's own transports have it. */
+function verifier(way: Way): SshTransport['verify'] {
+  function verify(): Promise<true>;
+  function verify(callback: (error: Error | null, success?: true) => void): void;
+  function verify(callback?: (error: Error | null, success?: true) => void): Promise<true> | undefined {
+    const verified = way.verify().then((): true => true);
+    if (callback === undefined) return verified;
+    verified.then((success) => callback(null, success), callback);
+    return undefined;
+  }
+  return verify;
 }
-
-/** Where messages go: over a link, or into a spool. */
-interface Way {
-  readonly idle: boolean;
-  /** Disposes of `body` when it is read no more. */
-  send(mail: MailEnvelope, body: Body, o: MessageOptions): Promise<Result>;
-  verify(): Promise<void>;
-  close(): Promise<void>;
-}
-
-type Result = Pick<SshSentMessageInfo, 'accepted' | 'rejected' | 'rejectedErrors' | 'response'>;
 
 async function send(way: Way, mail: Mail): Promise<SshSentMessageInfo> {
   const envelope = mail.message.getEnvelope();
   const { dsn, signal } = mail.data;
-  if (signal?.aborted) throw new TransportError('not sent: aborted', { code: 'aborted', cause: signal.reason });
-  const body = await collect(mail.message.createReadStream());
+  const body = await collect(mail.message.createReadStream(), signal);
   const result = await way.send(envelope, body, { dsn: dsn as DsnOptions | undefined, signal });
   return { ...result, envelope: { from: envelope.from, to: [...envelope.to] }, messageId: mail.message.messageId() };
 }
@@ -203,6 +198,7 @@ class Sender implements Way {
   #patient(link: Link): Link {
     const ms = this.#o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
     const env = this.#env;
+    const { smtp = DEFAULT_SMTP } = this.#o;
     return {
       host: link.host,
       get state() {
@@ -215,7 +211,7 @@ class Sender implements Way {
         const reason = (): Error =>
           link.state.type === 'down'
             ? link.state.error
-            : new TransportError(`no session with ${formatTarget(target)} on ${link.host} in ${ms} ms`, {
+            : new TransportError(`no session with ${smtp} on ${link.host} in ${ms} ms`, {
                 code: 'timeout',
               });
         using limit = deadline(env, ms, { parent: signal, reason });
@@ -264,56 +260,13 @@ function resultOf(outcomes: Outcomes): Result {
   // One that may yet be accepted speaks for all: the message is worth trying again.
   const lead = rejectedErrors.find((error) => !error.permanent) ?? rejectedErrors[0];
   if (lead !== undefined && accepted.length === 0) {
-    const { code, responseCode } = lead;
-    throw new TransportError(`no recipient was accepted: ${lead.message}`, { code, responseCode, rejectedErrors });
+    const { code, responseCode, response } = lead;
+    const message = `no recipient was accepted: ${lead.message}`;
+    throw new TransportError(message, { code, responseCode, response, rejectedErrors });
   }
   return { accepted, rejected: rejectedErrors.map((error) => error.recipient ?? ''), rejectedErrors, response };
 }
 
 function replyOf(outcome: Outcome): string {
   return outcome.type === 'delivered' ? replyText(outcome.reply) : '';
-}
-
-/** Into a spool. */
-class Keeper implements Way {
-  readonly idle = true;
-  readonly #dir: string;
-  readonly #env: Env;
-  #writer: ReturnType<typeof spoolWriter> | undefined;
-
-  constructor(dir: string, env: Env) {
-    this.#dir = dir;
-    this.#env = env;
-  }
-
-  async send(mail: MailEnvelope, content: Body, { dsn, signal }: MessageOptions): Promise<Result> {
-    await using body = content;
-    const envelope = toEnvelope(mail, { facts: body.facts, dsn });
-    const writer = await this.#open();
-    const id = await writer.accept(envelope, body.open(), signal === undefined ? {} : { signal });
-    const accepted: ForwardPath[] = envelope.recipients.map(({ to }) => to);
-    return { accepted, rejected: [], rejectedErrors: [], response: `queued as ${id}` };
-  }
-
-  async verify(): Promise<void> {
-    await this.#open();
-  }
-
-  async close(): Promise<void> {
-    const writer = this.#writer;
-    this.#writer = undefined;
-    await (await writer?.catch(() => undefined))?.close();
-  }
-
-  #open(): ReturnType<typeof spoolWriter> {
-    if (this.#writer === undefined) {
-      const writer = spoolWriter({ dir: this.#dir, env: this.#env });
-      this.#writer = writer;
-      // What was in the way may be gone at the next message.
-      writer.catch(() => {
-        if (this.#writer === writer) this.#writer = undefined;
-      });
-    }
-    return this.#writer;
-  }
 }
