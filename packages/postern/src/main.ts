@@ -15,7 +15,8 @@ async function main(): Promise<void> {
   };
 
   // A reader that has seen enough, as in `postern queue | head`, is no fault.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 74));
+  const broken = (error: NodeJS.ErrnoException): number => (error.code === 'EPIPE' ? 0 : 74);
+  process.stdout.on('error', (error) => process.exit(broken(error)));
 
   const output = {
     out: (text: string) => void process.stdout.write(text),
@@ -34,5 +35,5 @@ async function main(): Promise<void> {
           stdout: process.stdout,
         });
   // Written output first: pipes are asynchronous on some systems.
-  process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
+  process.stdout.write('', (error) => process.stderr.write('', () => process.exit(error ? broken(error) : status)));
 }

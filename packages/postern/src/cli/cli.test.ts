@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseForwardPath, parseReversePath, systemEnv } from '@postern/core';
@@ -217,4 +217,13 @@ test('password makes, shows and rotates the local password', async () => {
   expect(statSync(join(dir, 'state', 'password')).mode & 0o777).toBe(0o600);
   const second = await postern('password', '--rotate', '--json', '--config', config);
   expect(JSON.parse(second.out).password).not.toBe(first.out.trim());
+});
+
+test.runIf(existsSync('/dev/full'))('output that cannot be written is told with 74', () => {
+  const argv = ['--conditions=@postern/source', '--import', 'tsx', resolve(import.meta.dirname, '../main.ts')];
+  const stdio = ['ignore', openSync('/dev/full', 'w'), 'inherit'] as const;
+  const { status } = spawnSync(process.execPath, [...argv, '--config', config, 'queue', '--json'], {
+    stdio: [...stdio],
+  });
+  expect(status).toBe(74);
 });
