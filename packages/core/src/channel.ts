@@ -38,6 +38,11 @@ export interface Channel {
    * used up, stdout too, as in ssh): for whoever must pass all of it on and keep no more than a bound.
    */
   onStderr(listener: (chunk: Buffer) => unknown): Disposable;
+  /**
+   * The reader has done with a chunk that it was given just now and will not look at it again: the link may read into its memory next. Optional;
+   * for whoever moves many megabytes. To be called while the `data` event is under way, once a chunk.
+   */
+  readonly release?: (chunk: Buffer) => void;
   /** Sends a signal to the far command, name without `SIG` (RFC 4254 §6.9). Best effort. */
   signal(name: string): void;
   /** Ends the channel at once: the stream errors with `reason`, the far command gets HUP and EOF, best effort. */

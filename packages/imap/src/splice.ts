@@ -21,7 +21,7 @@ export interface SpliceOptions {
 }
 
 /**
- * Pipes both ways with backpressure and half-close. When the far side ends, the client gets its last bytes and FIN; when the link
+ * Moves bytes both ways with backpressure and half-close. When the far side ends, the client gets its last bytes and FIN; when the link
  * is lost, `* BYE` before it, unless a line was cut (then a BYE could be taken for message text). Never a bare reset.
  */
 export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Splice {
@@ -37,7 +37,7 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
     over = why;
     silence?.[Symbol.dispose]();
     client.unpipe(far);
-    far.unpipe(client);
+    far.off('data', onData).pause();
     if (why === 'client') channel.abort(new Error('the client is gone'));
     else if (why === 'closed') far.end();
     if (bye !== undefined && tail === CRLF && client.writable) {
@@ -53,17 +53,22 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
     silence = o.env.schedule(HALF_CLOSED_SILENCE_MS, () => finish('client'));
   };
 
-  far.on('data', (chunk: Buffer) => {
+  const onData = (chunk: Buffer): void => {
     for (const byte of chunk.subarray(-2)) tail = ((tail << 8) | byte) & 0xffff;
     if (silence !== undefined) armSilence();
-  });
+    if (!client.write(chunk)) {
+      far.pause();
+      client.once('drain', () => over === undefined && far.resume());
+    }
+    if (client.writableLength === 0) channel.release?.(chunk);
+  };
   far.once('end', () => finish('far'));
   far.once('error', (error) => finish('lost', lostBecause(error, o.host)));
   far.once('close', () => finish(far.readableEnded ? 'far' : 'lost'));
   client.once('end', armSilence);
   client.once('error', () => finish('client'));
   client.once('close', () => finish('client'));
-  far.pipe(client, { end: false });
+  far.on('data', onData).resume();
   client.pipe(far);
   return { done: done.promise, close: (reason) => finish('closed', reason) };
 }

@@ -3,13 +3,14 @@ import { connect, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { deadline, type Env, LinkError, type LinkErrorCode, printable } from '@postern/core';
 import { formatAddress } from './destination.ts';
+import { ReadBuffer } from './read-buffer.ts';
 import type { ResolvedHost } from './resolved-host.ts';
 
-/** A connected socket. Rejects with a `LinkError` of layer `dns` or `tcp`, or the signal's reason. */
+/** A connected socket, and what it reads into. Rejects with a `LinkError` of layer `dns` or `tcp`, or the signal's reason. */
 export function connectTcp(
   host: ResolvedHost,
   o: { env: Env; signal: AbortSignal; onLookup?: () => void },
-): Promise<Socket> {
+): Promise<{ socket: Socket; reads: ReadBuffer }> {
   const where = formatAddress(host.hostname, host.port);
   const limit = deadline(o.env, host.connectTimeoutMs, {
     parent: o.signal,
@@ -19,15 +20,18 @@ export function connectTcp(
         layer: 'tcp',
       }),
   });
-  return new Promise<Socket>((resolve, reject) => {
+  return new Promise<{ socket: Socket; reads: ReadBuffer }>((resolve, reject) => {
     if (limit.signal.aborted) return reject(limit.signal.reason);
+    const reads = new ReadBuffer();
     const socket = connect({
       host: host.hostname,
       port: host.port,
       noDelay: true,
+      onread: reads.onread,
       ...(host.family === undefined ? {} : { family: host.family }),
       ...(host.bindAddress === undefined ? {} : { localAddress: host.bindAddress }),
     });
+    reads.feed(socket);
     const onAbort = (): void => fail(limit.signal.reason);
     const fail = (error: unknown): void => {
       limit.signal.removeEventListener('abort', onAbort);
@@ -40,7 +44,7 @@ export function connectTcp(
     socket.once('lookup', (error) => error === null && o.onLookup?.());
     socket.once('connect', () => {
       limit.signal.removeEventListener('abort', onAbort);
-      resolve(socket);
+      resolve({ socket, reads });
     });
   }).finally(() => limit[Symbol.dispose]());
 }

@@ -16,6 +16,8 @@ export interface Ssh2ChannelOptions {
   readonly env: Env;
   /** Bytes left ssh2's buffer for the reader. */
   readonly onRead: () => void;
+  /** The reader needs a chunk no more. */
+  readonly onRelease: (chunk: Buffer) => void;
   readonly onWrite: (bytes: number) => void;
 }
 
@@ -28,6 +30,7 @@ export class Ssh2Channel implements Channel {
   readonly stream: Duplex;
   readonly exit: Promise<Exit>;
   readonly target: Target;
+  readonly release: (chunk: Buffer) => void;
   readonly #raw: ClientChannel;
   readonly #env: Env;
   readonly #onWrite: (bytes: number) => void;
@@ -47,6 +50,7 @@ export class Ssh2Channel implements Channel {
     this.#env = o.env;
     this.#onWrite = o.onWrite;
     this.target = o.target;
+    this.release = o.onRelease;
     this.#isSession = o.target.type === 'exec' || o.target.type === 'subsystem';
     this.exit = this.#exit.promise;
     this.stream = new ChannelStream({

@@ -3,10 +3,12 @@ import { type Channel, deadline, deferred, type Env, LinkError, raceAbort, type 
 import type { Client, ClientChannel } from 'ssh2';
 import type { Connection, ConnectionLimits } from '../connection.ts';
 import { Liveness } from '../liveness.ts';
+import type { ReadBuffer } from '../read-buffer.ts';
 import type { ResolvedHost } from '../resolved-host.ts';
 import type { RemoteBind, RemoteListener } from '../reverse.ts';
 import { Ssh2Channel } from './ssh2-channel.ts';
 import { ping, rekey } from './ssh2-internals.ts';
+import { lendReads } from './ssh2-lending.ts';
 import { listenRemote } from './ssh2-listen.ts';
 import { explain, isSession, refusal, requestChannel } from './ssh2-request.ts';
 import { growWindows, type Windows } from './ssh2-window.ts';
@@ -17,6 +19,8 @@ export interface Ssh2ConnectionOptions {
   readonly host: ResolvedHost;
   /** The socket under the client. */
   readonly socket: Duplex;
+  /** What the socket reads into, where that is ours to say. */
+  readonly reads?: ReadBuffer | undefined;
   readonly openTimeoutMs: number;
   /** The jump host whose channel the socket is. */
   readonly via?: string | undefined;
@@ -70,7 +74,13 @@ export class Ssh2Connection implements Connection {
       onSilent: (ms) => this.#finish(this.#lost(`the far side has been silent for ${Math.round(ms / 1000)} s`)),
       onTick: () => this.#rekeyWhenDue(),
     });
-    this.#windows = growWindows(client, { ...o.limits, env: o.env, rttMs: () => this.#liveness.leastRttMs });
+    this.#windows = growWindows(client, {
+      ...o.limits,
+      env: o.env,
+      rttMs: () => this.#liveness.leastRttMs,
+      reads: o.reads,
+    });
+    if (o.reads !== undefined) lendReads(client, o.reads);
     client.on('handshake', () => {
       this.#keyBytes = 0;
       this.#keyedAt = o.env.monotonicNow();
@@ -178,6 +188,7 @@ export class Ssh2Connection implements Connection {
       target,
       env: this.#o.env,
       onRead: () => this.#windows.consumed(raw),
+      onRelease: (chunk) => this.#o.reads?.release(chunk),
       onWrite: (bytes) => this.#count(bytes),
     });
     this.#open.add(channel);

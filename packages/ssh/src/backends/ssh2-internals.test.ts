@@ -2,7 +2,8 @@ import { createRequire } from 'node:module';
 import { PassThrough } from 'node:stream';
 import ssh2 from 'ssh2';
 import { expect, test } from 'vitest';
-import { BASE_WINDOW_BYTES, internalsOf } from './ssh2-internals.ts';
+import { ALGORITHMS } from './algorithms.ts';
+import { BASE_WINDOW_BYTES, type Decipher, internalsOf } from './ssh2-internals.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -38,4 +39,29 @@ test('the window is what is assumed of it', () => {
     1 << 20,
     32 << 10,
   ]);
+});
+
+test('every decipher takes payloads by a property, given to it bound, and has the packet begun at hand', () => {
+  const { CIPHER_INFO, MAC_INFO, createDecipher } = require('ssh2/lib/protocol/crypto.js');
+  const macInfo = MAC_INFO['hmac-sha2-256-etm@openssh.com'];
+  for (const name of ALGORITHMS.cipher as string[]) {
+    const decipherInfo = CIPHER_INFO[name];
+    for (const forceNative of decipherInfo.sslName === 'chacha20' ? [false] : [false, true]) {
+      const onPayload = (): void => {};
+      const decipher: Decipher = createDecipher({
+        inbound: {
+          seqno: 0,
+          onPayload,
+          decipherInfo,
+          decipherKey: Buffer.alloc(decipherInfo.keyLen),
+          decipherIV: Buffer.alloc(decipherInfo.ivLen),
+          macInfo,
+          macKey: Buffer.alloc(macInfo.len),
+          forceNative,
+        },
+      });
+      expect(decipher._onPayload, name).toBe(onPayload);
+      expect(decipher._packet, name).toBeNull();
+    }
+  }
 });

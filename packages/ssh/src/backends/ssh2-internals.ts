@@ -21,10 +21,11 @@ export interface Internals {
     start: () => void;
     _authenticated: boolean;
     _cipher: PlainCipher;
-    _decipher: { free(): void };
+    _decipher: Decipher;
     /** Takes bytes from `at` on, tells how far it came. */
     _parse: (chunk: Buffer, at: number, length: number) => number;
-    _onPayload(payload: Buffer): void;
+    /** Bound; given to each decipher when it is made. */
+    _onPayload: (payload: Buffer) => unknown;
     _onWrite(packet: Buffer): void;
     readonly _handlers: {
       CHANNEL_DATA(protocol: unknown, id: number, data: Buffer): void;
@@ -41,6 +42,15 @@ export interface PlainCipher {
   allocPacket(payloadLength: number): Buffer;
   encrypt(packet: Buffer): void;
   free(): void;
+}
+
+/** What turns packets into payloads (`lib/protocol/crypto.js`). */
+export interface Decipher {
+  free(): void;
+  /** Takes each payload; another function while keys are exchanged (`lib/protocol/kex.js`). */
+  _onPayload?: (payload: Buffer) => unknown;
+  /** The packet begun, perhaps within the memory of the read it came in. */
+  readonly _packet?: Uint8Array | null;
 }
 
 /** A channel from inside (`lib/Channel.js`). */

@@ -1,5 +1,6 @@
 import type { Env } from '@postern/core';
 import type { Client, ClientChannel } from 'ssh2';
+import type { ReadBuffer } from '../read-buffer.ts';
 import { BASE_WINDOW_BYTES, type ChannelInternals, internalsOf } from './ssh2-internals.ts';
 
 /** How far receive windows may grow. */
@@ -11,6 +12,8 @@ export interface WindowOptions {
   readonly channelWindowBytes: number;
   /** What all channels of the connection may have beyond the 2 MiB each starts with, bytes. */
   readonly connectionWindowBytes: number;
+  /** What the connection's socket reads into: channels are lent of it. */
+  readonly reads?: ReadBuffer | undefined;
 }
 
 /** The windows of a connection. */
@@ -81,6 +84,7 @@ export function growWindows(client: Client, o: WindowOptions): Windows {
     if (typeof channel !== 'object' || channel === null || channel.incoming.window === 0) return;
     channel.incoming.window -= data.length;
     const window = windowOf(channel);
+    o.reads?.lend(data);
     channel.push(data);
     judge(channel, window, data.length);
     refill(channel, window);

@@ -15,6 +15,7 @@ import { formatAddress } from '../destination.ts';
 import { type HostKeyCheck, loadHostKeyCheck } from '../host-key.ts';
 import { type Identities, loadIdentities } from '../identities.ts';
 import { markNeedsOpenssh } from '../needs-openssh.ts';
+import type { ReadBuffer } from '../read-buffer.ts';
 import type { ResolvedHost } from '../resolved-host.ts';
 import { connectTcp, runProxyCommand } from '../socket.ts';
 import { ALGORITHMS } from './algorithms.ts';
@@ -57,11 +58,11 @@ async function dialHop(host: ResolvedHost, via: Connection | undefined, o: HopOp
       loadIdentities(host, o.env),
     ]);
     prepared.catch(() => {});
-    const socket = await openSocket(host, via, o, progress);
+    const { socket, reads } = await openSocket(host, via, o, progress);
     progress({ type: 'passed', step: 'tcp' });
     try {
       const [hostKeys, identities] = await raceAbort(prepared, o.signal);
-      return await handshake(host, { ...o, socket, hostKeys, identities, progress });
+      return await handshake(host, { ...o, socket, reads, hostKeys, identities, progress });
     } catch (error) {
       socket.destroy();
       throw error;
@@ -83,9 +84,9 @@ async function openSocket(
   via: Connection | undefined,
   o: HopOptions,
   progress: (news: DialProgress) => void,
-): Promise<Duplex> {
-  if (via !== undefined) return openThrough(via, host, o);
-  if (host.proxyCommand !== undefined) return runProxyCommand(host.proxyCommand);
+): Promise<{ socket: Duplex; reads?: ReadBuffer }> {
+  if (via !== undefined) return { socket: await openThrough(via, host, o) };
+  if (host.proxyCommand !== undefined) return { socket: runProxyCommand(host.proxyCommand) };
   return connectTcp(host, { ...o, onLookup: () => progress({ type: 'passed', step: 'dns' }) });
 }
 
@@ -116,6 +117,7 @@ function jumpError(host: ResolvedHost, why: string, cause: unknown): LinkError {
 
 interface HandshakeOptions extends HopOptions {
   readonly socket: Duplex;
+  readonly reads: ReadBuffer | undefined;
   readonly hostKeys: HostKeyCheck;
   readonly identities: Identities;
   readonly progress: (news: DialProgress) => void;

@@ -1,0 +1,66 @@
+import { once } from 'node:events';
+import { Duplex } from 'node:stream';
+import { systemEnv } from '@postern/core';
+import { channelPair } from '@postern/testkit';
+import { expect, test } from 'vitest';
+import { splice } from './splice.ts';
+
+/** A client that takes what is written when told to: `take` ends the write under way. */
+function slowClient(): { client: Duplex; taken: Buffer[]; take: () => void; isOpen: { value: boolean } } {
+  const taken: Buffer[] = [];
+  const isOpen = { value: true };
+  let take = (): void => {};
+  const client = new Duplex({
+    writableHighWaterMark: 8,
+    read() {},
+    write(chunk: Buffer, _encoding, done) {
+      const end = (): void => {
+        taken.push(Buffer.from(chunk));
+        done();
+      };
+      if (isOpen.value) end();
+      else take = end;
+    },
+  });
+  return { client, taken, take: () => take(), isOpen };
+}
+
+test('a chunk is given back when the client has taken it at once, not when it waits to be written', async () => {
+  const { channel, far } = channelPair();
+  const released: string[] = [];
+  const { client, taken, take, isOpen } = slowClient();
+  splice(client, { ...channel, release: (chunk) => released.push(chunk.toString()) }, { host: 'gate', env: systemEnv });
+  const say = async (text: string): Promise<void> => {
+    const heard = once(channel.stream, 'data');
+    far.write(text);
+    await heard;
+  };
+  await say('at once');
+  isOpen.value = false;
+  await say('waits');
+  take();
+  await say('waits too');
+  isOpen.value = true;
+  take();
+  await say('at once again');
+  expect(released).toEqual(['at once', 'at once again']);
+  expect(Buffer.concat(taken).toString()).toBe('at oncewaitswaits tooat once again');
+  channel.abort(new Error('enough'));
+});
+
+test('a client that takes nothing holds the far side back', async () => {
+  const { channel, far } = channelPair({ highWaterMark: 16 });
+  const { client, taken, take, isOpen } = slowClient();
+  splice(client, channel, { host: 'gate', env: systemEnv });
+  isOpen.value = false;
+  const paused = once(channel.stream, 'pause');
+  far.write('more than it takes');
+  await paused;
+  isOpen.value = true;
+  take();
+  far.write(' and the rest');
+  while (Buffer.concat(taken).toString() !== 'more than it takes and the rest') {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  channel.abort(new Error('enough'));
+});
