@@ -10,6 +10,7 @@ import { Ssh2Channel } from './ssh2-channel.ts';
 import { ping, rekey } from './ssh2-internals.ts';
 import { lendReads } from './ssh2-lending.ts';
 import { listenRemote } from './ssh2-listen.ts';
+import { reusePackets } from './ssh2-packets.ts';
 import { explain, isSession, refusal, requestChannel } from './ssh2-request.ts';
 import { growWindows, type Windows } from './ssh2-window.ts';
 
@@ -81,6 +82,7 @@ export class Ssh2Connection implements Connection {
       reads: o.reads,
     });
     if (o.reads !== undefined) lendReads(client, o.reads);
+    reusePackets(client, o.socket);
     client.on('handshake', () => {
       this.#keyBytes = 0;
       this.#keyedAt = o.env.monotonicNow();

@@ -3,7 +3,7 @@ import { PassThrough } from 'node:stream';
 import ssh2 from 'ssh2';
 import { expect, test } from 'vitest';
 import { ALGORITHMS } from './algorithms.ts';
-import { BASE_WINDOW_BYTES, type Decipher, internalsOf } from './ssh2-internals.ts';
+import { BASE_WINDOW_BYTES, type Decipher, internalsOf, type PlainCipher } from './ssh2-internals.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -62,6 +62,31 @@ test('every decipher takes payloads by a property, given to it bound, and has th
       });
       expect(decipher._onPayload, name).toBe(onPayload);
       expect(decipher._packet, name).toBeNull();
+    }
+  }
+});
+
+test('every cipher makes its packets by a method of its own, length and padding in front, and encrypts by another', () => {
+  const { CIPHER_INFO, MAC_INFO, createCipher } = require('ssh2/lib/protocol/crypto.js');
+  const macInfo = MAC_INFO['hmac-sha2-256-etm@openssh.com'];
+  for (const name of ALGORITHMS.cipher as string[]) {
+    const cipherInfo = CIPHER_INFO[name];
+    const cipher: PlainCipher = createCipher({
+      outbound: {
+        seqno: 0,
+        onWrite: () => {},
+        cipherInfo,
+        cipherKey: Buffer.alloc(cipherInfo.keyLen),
+        cipherIV: Buffer.alloc(cipherInfo.ivLen),
+        macInfo,
+        macKey: Buffer.alloc(macInfo.len),
+      },
+    });
+    expect(cipher.encrypt, name).toBeTypeOf('function');
+    for (const length of [1, 32_777, 40_000]) {
+      const packet = cipher.allocPacket(length);
+      expect(packet.readUInt32BE(0) - 1 - (packet[4] ?? 0), name).toBe(length);
+      expect(packet.length, name).toBeGreaterThanOrEqual(5 + length + (packet[4] ?? 0));
     }
   }
 });

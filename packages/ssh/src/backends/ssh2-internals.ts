@@ -39,8 +39,9 @@ export interface Internals {
 /** What turns payloads into packets (`lib/protocol/crypto.js`). */
 export interface PlainCipher {
   /** A packet whose payload starts at 5. */
-  allocPacket(payloadLength: number): Buffer;
-  encrypt(packet: Buffer): void;
+  allocPacket: (payloadLength: number) => Buffer;
+  /** Perhaps in place; what comes of it is written before it returns. */
+  encrypt: (packet: Buffer) => void;
   free(): void;
 }
 
