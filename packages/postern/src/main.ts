@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { stayFrugal } from './frugal.ts';
 import { surroundings } from './paths.ts';
 import { pipeWords } from './pipe/pipe-args.ts';
 import { sendmailWords } from './sendmail/call.ts';
@@ -10,6 +11,7 @@ if (forPipe !== undefined) await (await import('./pipe/command.ts')).pipeCommand
 else await main();
 
 async function main(): Promise<void> {
+  stayFrugal();
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
     version: string;
   };

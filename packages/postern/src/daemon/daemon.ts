@@ -20,7 +20,6 @@ import { activatedSockets } from '../service/activation.ts';
 import { openTlsIdentities, type TlsIdentities } from '../tls/identity.ts';
 import { controlHandlers } from './control.ts';
 import { type ForwardValues, Reverses } from './forwards.ts';
-import { stayFrugal } from './frugal.ts';
 import { Hosts, resolveConfigured } from './hosts.ts';
 import { type BoundListener, bindListener } from './listen.ts';
 import { ListenerTable, type Wanted } from './listeners.ts';
@@ -119,7 +118,6 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   makeStateDirectory(config.stateDir, surroundings.uid);
   makeSocketDirectory(config.runtimeDir, surroundings.uid, true);
   const resolved = await resolveAll(o);
-  stayFrugal();
   const spool = await openSpool({
     dir: spoolDirectory(config.stateDir),
     env,
