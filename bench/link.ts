@@ -39,8 +39,8 @@ function ours(link: Link): Way {
     who: 'postern',
     async exec(command) {
       const channel = await link.open({ type: 'exec', command }, { signal: never });
-      const { stream, exit } = channel;
-      return { input: stream, output: stream, done: exit, kill: () => channel.abort(new Error('enough')) };
+      const { stream, exit, release } = channel;
+      return { input: stream, output: stream, done: exit, release, kill: () => channel.abort(new Error('enough')) };
     },
   };
 }
@@ -147,10 +147,11 @@ async function rate(
 }
 
 function download(way: Way, octets: number): Promise<number> {
-  return rate(way, { command: `read go; head -c ${octets} /dev/zero`, octets }, async ({ input, output }) => {
+  return rate(way, { command: `read go; head -c ${octets} /dev/zero`, octets }, async ({ input, output, release }) => {
     let got = 0;
     output.on('data', (chunk: Buffer) => {
       got += chunk.length;
+      release?.(chunk);
     });
     input.end('go\n');
     await once(output, 'end');

@@ -15,6 +15,8 @@ export interface Far {
   readonly done: Promise<unknown>;
   /** The local process it takes, when it takes one. */
   readonly pid?: number | undefined;
+  /** Takes a chunk back that was just read. */
+  readonly release?: ((chunk: Buffer) => void) | undefined;
   /** Ends it at once. */
   kill(): void;
 }
