@@ -8,7 +8,7 @@ import { seededRandom } from '@postern/testkit';
 import { expect, onTestFinished, test } from 'vitest';
 import { setting } from '../queue/size.ts';
 import { bundleWorker } from './bundle.ts';
-import { drain, logLines, missing, worldAt } from './world.ts';
+import { drain, logLines, missing, repeated, worldAt } from './world.ts';
 
 /** How many lives are ended: `POSTERN_KILLS=10000 npx vitest run test/crash/kill` for the long run. */
 const KILLS = setting('POSTERN_KILLS', process.env.CI ? 1000 : 150);
@@ -22,7 +22,10 @@ test(`kill -9 at ${KILLS} random moments under load loses nothing that was ackno
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const worker = await bundleWorker(dir);
   const seed = setting('POSTERN_SEED', Date.now() % 1_000_000);
-  const oneWorld = async (number: number): Promise<{ acked: number; lost: string[]; seed: number }> => {
+  const started = performance.now();
+  const oneWorld = async (
+    number: number,
+  ): Promise<{ acked: number; lost: string[]; twice: number; inOneLife: string[]; seed: number }> => {
     const random = seededRandom(seed + number);
     const world = worldAt(join(dir, `world${number}`));
     await mkdir(world.dir);
@@ -37,9 +40,16 @@ test(`kill -9 at ${KILLS} random moments under load loses nothing that was ackno
       expect({ kills, seed, code, signal }).toEqual({ kills, seed, code: null, signal: 'SIGKILL' });
     }
     await drain(world, nodeDisk);
-    return { acked: logLines(world.acked).length, lost: await missing(world, nodeDisk), seed };
+    return { acked: logLines(world.acked).length, lost: await missing(world, nodeDisk), ...repeated(world), seed };
   };
   const results = await Promise.all(Array.from({ length: WORLDS }, (_, number) => oneWorld(number)));
-  for (const result of results) expect(result).toMatchObject({ lost: [] });
-  expect(results.reduce((sum, { acked }) => sum + acked, 0)).toBeGreaterThan(KILLS);
-}, 3_600_000);
+  const sum = (of: (result: (typeof results)[number]) => number): number =>
+    results.reduce((total, result) => total + of(result), 0);
+  const acked = sum((result) => result.acked);
+  process.stdout.write(
+    `kills ${KILLS}, acknowledged ${acked}, recipients lost ${sum(({ lost }) => lost.length)}, delivered twice ` +
+      `${sum(({ twice }) => twice)}, ${Math.round((performance.now() - started) / 1000)} s\n`,
+  );
+  for (const result of results) expect(result).toMatchObject({ lost: [], inOneLife: [] });
+  expect(acked).toBeGreaterThan(KILLS);
+}, 7_200_000);

@@ -15,9 +15,11 @@ import { type Disk, maildirWriter, openSpool } from '@postern/spool';
 
 /**
  * A small world for crashes: a spool and a runner on a real disk, a far side that writes down what it took, and messages whose recipients
- * have each their fate by name: `ok`, `no` (refused), `late` (deferred once), `lost` (uncertain once). A client's 250 is a line in `acked`.
+ * have each their fate by name: `ok`, `no` (refused), `late` (deferred once, the sender hears of it), `lost` (uncertain once), `told` (relayed, and the sender
+ * wants to know). A client's 250 is a line in `acked`. DSNs to `sender@x.example` are sent, those to `sender@away.example`, where no route leads, are kept
+ * in the bounces Maildir.
  */
-export const FATES = ['ok', 'no', 'late', 'lost'] as const;
+export const FATES = ['ok', 'no', 'late', 'lost', 'told'] as const;
 
 /** Files of a world, all in one directory. */
 export interface World {
@@ -46,8 +48,14 @@ export function markersIn(text: string): string[] {
   return [...text.matchAll(/X-Marker: (\S+)/g)].map(([, marker]) => marker as string);
 }
 
-/** A far side that keeps what it says it took, whoever dies. */
+/** What a message is: mail, or the action a DSN tells of (RFC 3464 §2.3.3). */
+function kindOf(text: string): string {
+  return /^Action: (\S+)/m.exec(text)?.[1] ?? 'mail';
+}
+
+/** A far side that keeps what it says it took (`kind marker recipient life`), whoever dies. */
 function farSide(world: World): Courier {
+  const life = Math.random().toString(36).slice(2);
   const reply = { code: 250, lines: ['taken'] };
   const fate = (entry: Entry, to: ForwardPath, tries: number): Outcome => {
     const name = to.split('@')[0];
@@ -55,14 +63,14 @@ function farSide(world: World): Courier {
     if (name === 'late' && tries === 0)
       return { type: 'deferred', reply: { code: 451, lines: ['later'] }, reason: '451 later' };
     if (name === 'lost' && tries === 0) return { type: 'uncertain', receipt: `r-${entry.id}` };
-    return { type: 'delivered', reply };
+    return { type: 'delivered', reply, ...(name === 'told' ? { relayed: true } : {}) };
   };
   const tries = new Map<string, number>();
   return async (batch, report) => {
     for await (const entry of batch) {
       const text = await textOf(entry.open());
       await report.attempting(entry.id, {});
-      const kind = entry.envelope.from === '' ? 'bounce' : 'mail';
+      const kind = kindOf(text);
       const told = entry.envelope.recipients.map(({ to }): [ForwardPath, Outcome] => {
         const key = `${entry.id} ${to}`;
         const outcome = fate(entry, to, tries.get(key) ?? 0);
@@ -71,7 +79,7 @@ function farSide(world: World): Courier {
           appendFileSync(
             world.far,
             markersIn(text)
-              .map((marker) => `${kind} ${marker} ${to}\n`)
+              .map((marker) => `${kind} ${marker} ${to} ${life}\n`)
               .join(''),
           );
         }
@@ -94,20 +102,24 @@ export interface Life {
 export async function live(world: World, disk: Disk, o: { deliver?: boolean } = {}): Promise<Life> {
   const spool = await openSpool({ dir: world.spool, env: systemEnv, disk, keepFreeBytes: 0 });
   const bounces = await maildirWriter({ dir: join(world.dir, 'bounces'), env: systemEnv, hostname: 'laptop', disk });
-  const routes = compileRoutes([{ match: ['*'], host: 'gate' }]);
+  const routes = compileRoutes([{ match: ['x.example'], host: 'gate' }]);
   const courier = farSide(world);
   const runner = createRunner({
     ...{ spool, routes: () => routes, bounces, env: systemEnv, hostname: 'laptop.example' },
     courierFor: () => (o.deliver === false ? undefined : { host: 'gate', courier }),
-    schedule: { firstRetryMs: 2, longestRetryMs: 10 },
+    schedule: { firstRetryMs: 2, longestRetryMs: 10, delayNoticeMs: 0 },
   });
+  let sent = 0;
   return {
     spool,
     runner,
     async send(marker) {
       const envelope: Envelope = {
-        from: 'sender@x.example' as ReversePath,
-        recipients: FATES.map((name) => ({ to: `${name}@x.example` as ForwardPath })),
+        from: `sender@${sent++ % 2 === 0 ? 'x' : 'away'}.example` as ReversePath,
+        recipients: FATES.map((name) => ({
+          to: `${name}@x.example` as ForwardPath,
+          notify: name === 'told' ? ['SUCCESS'] : ['FAILURE', 'DELAY'],
+        })),
         ...{ body: '7BIT', smtputf8: false },
       };
       async function* message(): AsyncGenerator<Uint8Array> {
@@ -136,14 +148,17 @@ export async function drain(world: World, disk: Disk): Promise<void> {
   await life.close();
 }
 
-/** Recipients of acknowledged messages that are neither delivered, bounced, queued nor held. */
+/** Recipients of acknowledged messages that are neither delivered, bounced, queued nor held; a sender who was not told counts as one. */
 export async function missing(world: World, disk: Disk): Promise<string[]> {
-  const far = logLines(world.far);
-  const delivered = new Set(far.filter((line) => line.startsWith('mail ')).map((line) => line.slice(5)));
-  const bounced = new Set(far.filter((line) => line.startsWith('bounce ')).map((line) => line.split(' ')[1]));
+  const seen = new Set<string>();
+  for (const line of logLines(world.far)) {
+    const [kind, marker, to] = line.split(' ');
+    seen.add(kind === 'mail' ? `${marker} ${to}` : `${kind} ${marker}`);
+  }
   const kept = join(world.dir, 'bounces', 'new');
   for (const name of existsSync(kept) ? readdirSync(kept) : []) {
-    for (const marker of markersIn(readFileSync(join(kept, name), 'latin1'))) bounced.add(marker);
+    const text = readFileSync(join(kept, name), 'latin1');
+    for (const marker of markersIn(text)) seen.add(`${kindOf(text)} ${marker}`);
   }
   const spool = await openSpool({ dir: world.spool, env: systemEnv, disk, keepFreeBytes: 0 });
   const queued = new Set<string>();
@@ -155,9 +170,27 @@ export async function missing(world: World, disk: Disk): Promise<string[]> {
     if (queued.has(marker)) continue;
     for (const name of FATES) {
       const to = `${name}@x.example`;
-      const there = name === 'no' ? bounced.has(marker) : delivered.has(`${marker} ${to}`);
-      if (!there) lost.push(`${marker} ${to}`);
+      if (!seen.has(name === 'no' ? `failed ${marker}` : `${marker} ${to}`)) lost.push(`${marker} ${to}`);
     }
+    if (!seen.has(`relayed ${marker}`)) lost.push(`${marker} relayed`);
   }
   return lost;
+}
+
+/** Mail the far side took more than once: after a death in between that may be, within one life it may not. */
+export function repeated(world: World): { twice: number; inOneLife: string[] } {
+  const taken = new Set<string>();
+  const inLife = new Set<string>();
+  const inOneLife: string[] = [];
+  let twice = 0;
+  for (const line of logLines(world.far)) {
+    const [kind, marker, to] = line.split(' ');
+    if (kind !== 'mail') continue;
+    if (inLife.has(line)) inOneLife.push(line);
+    inLife.add(line);
+    const mail = `${marker} ${to}`;
+    if (taken.has(mail)) twice++;
+    taken.add(mail);
+  }
+  return { twice, inOneLife };
 }
