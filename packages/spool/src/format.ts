@@ -12,6 +12,8 @@ import { crc32 } from './crc.ts';
  * Line 1 has a fixed width: it is written as a placeholder and patched before the sync, since size and digest are known
  * only when the last byte has come. `header` is the offset of the message, `crc` covers the whole header with its own digits as zeros,
  * `sha256` covers the message. The file's length is `header` + `size`. Nothing in it changes after the rename.
+ *
+ * Whatever else a later format changes, its files begin with `Postern-Spool: N ` too: that is how this version knows to leave them alone.
  */
 export const FORMAT = 1;
 
@@ -86,10 +88,10 @@ export const MAX_HEADER: number = 32 * 1024 * 1024;
 
 /** Reads a header from the first bytes of a file. */
 export function readHeader(bytes: Buffer): ReadHeader {
-  if (bytes.length < LINE_ONE) return { type: 'short', need: LINE_ONE };
   const first = bytes.toString('latin1', 0, LINE_ONE);
   const version = Number(/^Postern-Spool: (\d{1,6}) /.exec(first)?.[1] ?? 0);
   if (version > FORMAT) return { type: 'newer', version };
+  if (bytes.length < LINE_ONE) return { type: 'short', need: LINE_ONE };
   const [, crc, length, size, arrived, sha256, body] = LINE_PATTERN.exec(first) ?? [];
   if (crc === undefined || sha256 === undefined) return { type: 'bad', reason: 'its first line is damaged' };
   const headerLength = Number(length);

@@ -122,7 +122,7 @@ export class Ledger {
       case 'next':
         this.due = record.due;
         this.elapsed = record.elapsed;
-        this.reason = record.reason;
+        if (!this.held) this.reason = record.reason;
         return;
       case 'hold':
         this.held = true;

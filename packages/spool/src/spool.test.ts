@@ -12,6 +12,7 @@ import {
   SpoolError,
   systemEnv,
 } from '@postern/core';
+import { virtualEnv } from '@postern/testkit';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SpoolEvent } from './event.ts';
 import { bytes, envelopeTo, scratch, text, watchedDisk } from './spool.test-util.ts';
@@ -379,16 +380,22 @@ describe('damage', () => {
     },
   );
 
-  test('an entry of a later format is left where it is', async () => {
-    const { spool, dir, events, open } = await setup();
-    await spool.close();
-    const id = newEntryId(systemEnv);
-    writeFileSync(join(dir, 'queue', id), `Postern-Spool: 2 ${'x'.repeat(300)}`);
-    const again = await open();
-    expect([...again.entries()]).toEqual([]);
-    expect(readdirSync(join(dir, 'queue'))).toEqual([id]);
-    expect(events).toContainEqual({ type: 'newer', id, version: 2 });
-  });
+  test.each([300, 0])(
+    'an entry of a later format is left where it is, and told of once (%i octets follow)',
+    async (more) => {
+      const env = virtualEnv();
+      const { spool, dir, events, open } = await setup({ env });
+      await spool.close();
+      const id = newEntryId(systemEnv);
+      writeFileSync(join(dir, 'queue', id), `Postern-Spool: 2 ${'x'.repeat(more)}`);
+      const again = await open();
+      await env.advance(3 * 60_000);
+      await again.close();
+      expect([...again.entries()]).toEqual([]);
+      expect(readdirSync(join(dir, 'queue'))).toEqual([id]);
+      expect(events.filter(({ type }) => type === 'newer')).toEqual([{ type: 'newer', id, version: 2 }]);
+    },
+  );
 });
 
 describe('owners and writers', () => {

@@ -110,6 +110,8 @@ class OwnedSpool implements Spool {
   readonly #placing = new Set<EntryId>();
   readonly #journals = new Map<EntryId, Waiting[]>();
   readonly #removals = new Map<EntryId, Promise<void>>();
+  /** Entries of a later format, told of once. */
+  readonly #newer = new Set<EntryId>();
   readonly #listeners = new Set<(state: EntryState) => void>();
   #ownership: Ownership | undefined;
   #watcher: FSWatcher | undefined;
@@ -192,7 +194,10 @@ class OwnedSpool implements Spool {
   #take(id: EntryId, found: Found): Promise<void> | undefined {
     const { onEvent } = this.#o;
     if (found.type === 'corrupt') return this.#setAside(id, found.reason);
-    if (found.type === 'newer') onEvent({ type: 'newer', id, version: found.version });
+    if (found.type === 'newer' && !this.#newer.has(id)) {
+      this.#newer.add(id);
+      onEvent({ type: 'newer', id, version: found.version });
+    }
     if (found.type !== 'slot') return undefined;
     if (found.damagedLine !== undefined) onEvent({ type: 'damaged-journal', id, line: found.damagedLine });
     this.#arrive(found.slot);
