@@ -3,19 +3,34 @@ import { once } from 'node:events';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { nodeDisk } from '@postern/spool';
+import type { Readable } from 'node:stream';
 import { seededRandom } from '@postern/testkit';
 import { expect, onTestFinished, test } from 'vitest';
 import { setting } from '../queue/size.ts';
 import { bundleWorker } from './bundle.ts';
-import { drain, logLines, missing, repeated, worldAt } from './world.ts';
+import { drain, logLines, missing, quickDisk, repeated, worldAt } from './world.ts';
 
 /** How many lives are ended: `POSTERN_KILLS=10000 npx vitest run test/crash/kill` for the long run. */
 const KILLS = setting('POSTERN_KILLS', process.env.CI ? 1000 : 150);
 /** Worlds side by side. */
 const WORLDS = 2;
-/** A life lasts up to so long after it has begun; the start itself is hit too. */
-const LIFE_MS = 60;
+/** Steps forward a life may make at most, however slow the machine is, and how long after the last one it ends at most. */
+const STEPS = 60;
+const LAST_MS = 5;
+/** One life in ten is ended while it recovers, up to so long after its start. */
+const START_MS = 300;
+
+/** Resolves when so many bytes have come, or no more will. */
+function progress(stream: Readable, bytes: number): Promise<void> {
+  return new Promise((resolve) => {
+    let seen = 0;
+    stream.on('data', (chunk: Buffer) => {
+      seen += chunk.length;
+      if (seen > bytes) resolve();
+    });
+    stream.on('end', resolve);
+  });
+}
 
 test(`kill -9 at ${KILLS} random moments under load loses nothing that was acknowledged`, async () => {
   const dir = await mkdtemp(join(tmpdir(), 'kill-'));
@@ -30,17 +45,19 @@ test(`kill -9 at ${KILLS} random moments under load loses nothing that was ackno
     const world = worldAt(join(dir, `world${number}`));
     await mkdir(world.dir);
     for (let kills = 0; kills < KILLS / WORLDS; kills++) {
-      const child = spawn(process.execPath, [worker, world.dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, [worker, world.dir, '', random() < 0.8 ? 'quick' : ''], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
       const exit = once(child, 'exit');
-      // One life in ten is ended while it recovers; the others from the moment they take mail.
-      if (random() < 0.9) await Promise.race([once(child.stdout, 'data'), exit]);
-      const timer = setTimeout(() => child.kill('SIGKILL'), random() * LIFE_MS);
+      const starting = random() < 0.1;
+      if (!starting) await progress(child.stdout, random() * STEPS);
+      const timer = setTimeout(() => child.kill('SIGKILL'), random() * (starting ? START_MS : LAST_MS));
       const [code, signal] = (await exit) as [number | null, string | null];
       clearTimeout(timer);
       expect({ kills, seed, code, signal }).toEqual({ kills, seed, code: null, signal: 'SIGKILL' });
     }
-    await drain(world, nodeDisk);
-    return { acked: logLines(world.acked).length, lost: await missing(world, nodeDisk), ...repeated(world), seed };
+    await drain(world, quickDisk);
+    return { acked: logLines(world.acked).length, lost: await missing(world, quickDisk), ...repeated(world), seed };
   };
   const results = await Promise.all(Array.from({ length: WORLDS }, (_, number) => oneWorld(number)));
   const sum = (of: (result: (typeof results)[number]) => number): number =>

@@ -11,7 +11,7 @@ import {
   systemEnv,
 } from '@postern/core';
 import { compileRoutes, createRunner, type Runner } from '@postern/relay';
-import { type Disk, maildirWriter, openSpool } from '@postern/spool';
+import { type Disk, maildirWriter, nodeDisk, openSpool } from '@postern/spool';
 
 /**
  * A small world for crashes: a spool and a runner on a real disk, a far side that writes down what it took, and messages whose recipients
@@ -20,6 +20,9 @@ import { type Disk, maildirWriter, openSpool } from '@postern/spool';
  * in the bounces Maildir.
  */
 export const FATES = ['ok', 'no', 'late', 'lost', 'told'] as const;
+
+/** Syncs that cost nothing, where it is not about power cuts. */
+export const quickDisk: Disk = { ...nodeDisk, sync: async () => {}, syncData: async () => {} };
 
 /** Files of a world, all in one directory. */
 export interface World {
@@ -54,7 +57,7 @@ function kindOf(text: string): string {
 }
 
 /** A far side that keeps what it says it took (`kind marker recipient life`), whoever dies. */
-function farSide(world: World): Courier {
+function farSide(world: World, onTaken: () => void): Courier {
   const life = Math.random().toString(36).slice(2);
   const reply = { code: 250, lines: ['taken'] };
   const fate = (entry: Entry, to: ForwardPath, tries: number): Outcome => {
@@ -82,6 +85,7 @@ function farSide(world: World): Courier {
               .map((marker) => `${kind} ${marker} ${to} ${life}\n`)
               .join(''),
           );
+          onTaken();
         }
         return [to, outcome];
       });
@@ -99,11 +103,16 @@ export interface Life {
   close(): Promise<void>;
 }
 
-export async function live(world: World, disk: Disk, o: { deliver?: boolean } = {}): Promise<Life> {
+/** Starts a life. `onProgress` hears of every message acknowledged and every one the far side took. */
+export async function live(
+  world: World,
+  disk: Disk,
+  { onProgress = () => {}, ...o }: { deliver?: boolean; onProgress?: (what: 'acknowledged' | 'taken') => void } = {},
+): Promise<Life> {
   const spool = await openSpool({ dir: world.spool, env: systemEnv, disk, keepFreeBytes: 0 });
   const bounces = await maildirWriter({ dir: join(world.dir, 'bounces'), env: systemEnv, hostname: 'laptop', disk });
   const routes = compileRoutes([{ match: ['x.example'], host: 'gate' }]);
-  const courier = farSide(world);
+  const courier = farSide(world, () => onProgress('taken'));
   const runner = createRunner({
     ...{ spool, routes: () => routes, bounces, env: systemEnv, hostname: 'laptop.example' },
     courierFor: () => (o.deliver === false ? undefined : { host: 'gate', courier }),
@@ -128,6 +137,7 @@ export async function live(world: World, disk: Disk, o: { deliver?: boolean } = 
       }
       await spool.accept(envelope, message());
       appendFileSync(world.acked, `${marker}\n`);
+      onProgress('acknowledged');
     },
     async close() {
       await runner.close({ graceMs: 0 });
@@ -143,7 +153,7 @@ export async function drain(world: World, disk: Disk): Promise<void> {
   const busy = (): boolean => [...life.spool.entries()].some((state) => !state.held);
   while (busy()) {
     await life.runner.idle();
-    await new Promise<void>((resolve) => setImmediate(resolve));
+    await new Promise<void>((resolve) => setTimeout(resolve, 1));
   }
   await life.close();
 }

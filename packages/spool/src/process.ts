@@ -19,10 +19,14 @@ function quietly(read: () => string): string {
   }
 }
 
-/** Field 22 comes after the command in parentheses, which may hold spaces and parentheses. */
+/**
+ * Field 22 of what is there; empty for a process that has died and was not waited for (field 3): where a container has no init, it stays so for good.
+ * The fields from 3 on come after the command in parentheses, which may hold spaces and parentheses.
+ */
 function startTime(pid: number | 'self'): string {
   const stat = quietly(() => readFileSync(`/proc/${pid}/stat`, 'latin1'));
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields[0] === 'Z' || fields[0] === 'X' ? '' : (fields[19] ?? '');
 }
 
 /** This process. */
