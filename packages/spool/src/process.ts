@@ -1,4 +1,5 @@
 import { readFileSync, readlinkSync } from 'node:fs';
+import { hostname } from 'node:os';
 
 /** Who a process is, so that another can tell whether it still lives: a number alone is given again. */
 export interface ProcessMark {
@@ -9,6 +10,8 @@ export interface ProcessMark {
   readonly boot: string;
   /** Inode of the pid namespace; empty where unknown. */
   readonly space: string;
+  /** Name of the machine; absent in marks of versions that did not write it. */
+  readonly host?: string;
 }
 
 function quietly(read: () => string): string {
@@ -36,13 +39,14 @@ export function ownMark(): ProcessMark {
     start: startTime('self'),
     boot: quietly(() => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()),
     space: quietly(() => readlinkSync('/proc/self/ns/pid')).replace(/\D/g, ''),
+    host: hostname(),
   };
 }
 
-/** Whether the process of a mark still runs; `unknown` when it lives in another pid namespace of this boot. */
+/** Whether the process of a mark still runs; `unknown` when it is in another pid namespace of this boot, or on another machine (a shared home). */
 export function liveness(mark: ProcessMark): 'alive' | 'dead' | 'unknown' {
   const own = ownMark();
-  if (mark.boot !== own.boot) return 'dead';
+  if (mark.boot !== own.boot) return mark.host === undefined || mark.host === own.host ? 'dead' : 'unknown';
   if (mark.space !== own.space) return 'unknown';
   if (mark.start !== startTime(mark.pid)) return 'dead';
   try {

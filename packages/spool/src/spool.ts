@@ -133,7 +133,12 @@ class OwnedSpool implements Spool {
     const { disk, env, onEvent } = this.#o;
     const started = performance.now();
     await this.#store.prepare();
-    this.#ownership = await takeOwnership(disk, this.#store.dir, env);
+    const { dir } = this.#store;
+    const onLost = (): void => {
+      const error = new SpoolError(`another process has taken the spool ${dir} over`, { code: 'busy' });
+      this.#store.stop(error);
+    };
+    this.#ownership = await takeOwnership(dir, { disk, env, onLost });
     try {
       if (this.#ownership.takenFrom !== undefined) onEvent({ type: 'taken-over', pid: this.#ownership.takenFrom });
       await sweepDrafts(this.#store.tmp, disk, onEvent);

@@ -78,15 +78,17 @@ export class Store {
 
   /** A sync failed: nothing is written until the spool is opened again, and everybody hears why. */
   fault(what: string, cause: unknown): SpoolError {
-    const first = this.#fault === undefined;
-    this.#fault ??= new SpoolError(
-      `${what} could not be synced to disk (${errno(cause) || String(cause)}); the spool takes nothing more`,
-      {
-        code: 'io',
-        cause,
-      },
-    );
-    if (first) this.#o.onEvent({ type: 'fault', error: this.#fault });
+    const why = errno(cause) || String(cause);
+    const message = `${what} could not be synced to disk (${why}); the spool takes nothing more`;
+    return this.stop(new SpoolError(message, { code: 'io', cause }));
+  }
+
+  /** Nothing is written until the spool is opened again. Gives the first reason there was. */
+  stop(error: SpoolError): SpoolError {
+    if (this.#fault === undefined) {
+      this.#fault = error;
+      this.#o.onEvent({ type: 'fault', error });
+    }
     return this.#fault;
   }
 
