@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, constants as fsConstants } from 'node:fs';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
@@ -21,11 +21,14 @@ interface FileSystem {
   readonly mkfs: readonly string[];
   readonly megabytes: number;
   readonly options: string;
+  /** What a boot after a power cut runs before it is mounted. */
+  readonly repair?: string;
 }
 
 const FILE_SYSTEMS: readonly FileSystem[] = [
   { name: 'ext4', mkfs: ['mkfs.ext4', '-q', '-F'], megabytes: 32, options: 'loop,commit=300' },
   { name: 'xfs', mkfs: ['mkfs.xfs', '-q', '-f'], megabytes: 320, options: 'loop,nouuid' },
+  { name: 'ext2', mkfs: ['mkfs.ext2', '-q', '-F'], megabytes: 32, options: 'loop', repair: 'fsck.ext2' },
   { name: 'btrfs', mkfs: ['mkfs.btrfs', '-q', '-f'], megabytes: 128, options: 'loop,commit=300' },
 ];
 
@@ -52,7 +55,12 @@ const quietly = (command: string, ...args: string[]): void => void execFileSync(
 type Line = { readonly type: 'kept' | 'removed' | 'attempt'; readonly id: EntryId };
 
 /** What is missing on a copy of the disk. */
-async function inspect(image: string, mount: string, options: string, promised: readonly Line[]): Promise<string[]> {
+async function inspect(
+  image: string,
+  { mount, fileSystem, promised }: { mount: string; fileSystem: FileSystem; promised: readonly Line[] },
+): Promise<string[]> {
+  const { options, repair } = fileSystem;
+  if (repair !== undefined) spawnSync(repair, ['-fy', image], { stdio: 'ignore' });
   quietly('mount', '-o', options, image, mount);
   try {
     const faults: string[] = [];
@@ -110,7 +118,7 @@ async function cutAtEveryPromise(
     for await (const text of createInterface({ input: child.stdout })) {
       promised.push(JSON.parse(text) as Line);
       copyFileSync(image, copy, fsConstants.COPYFILE_FICLONE);
-      for (const found of await inspect(copy, after, fileSystem.options, promised).catch(() => ['lost']))
+      for (const found of await inspect(copy, { mount: after, fileSystem, promised }).catch(() => ['lost']))
         faults.add(found);
       cuts++;
       child.stdin.write('\n');
@@ -135,6 +143,9 @@ for (const fileSystem of FILE_SYSTEMS) {
     300_000,
   );
 
+  // Parents that are not synced cannot be seen on any of these (tried on Linux 6.1): a new directory is in the same journal transaction as the names in it
+  // (ext4, xfs), or its names upwards are written by its own sync (btrfs's log tree; ext2, where the ext4 driver syncs new parents for want of a journal).
+  // POSIX promises none of that; the model of model.test.ts, which needs no root, finds all four plants.
   test.skipIf(why !== undefined).each<[Planted, string]>([
     ['no directory sync', 'lost'],
     ['no file sync', 'lost'],
