@@ -143,7 +143,7 @@ for (const fileSystem of FILE_SYSTEMS) {
     300_000,
   );
 
-  // Parents that are not synced cannot be seen on any of these (tried on Linux 6.1): a new directory is in the same journal transaction as the names in it
+  // Parents that are not synced cannot be seen on any of these (tried on Linux 6.18): a new directory is in the same journal transaction as the names in it
   // (ext4, xfs), or its names upwards are written by its own sync (btrfs's log tree; ext2, where the ext4 driver syncs new parents for want of a journal).
   // POSIX promises none of that; the model of model.test.ts, which needs no root, finds all four plants.
   test.skipIf(why !== undefined).each<[Planted, string]>([

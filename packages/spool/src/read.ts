@@ -19,22 +19,29 @@ export async function* readBody(path: string): AsyncGenerator<Uint8Array> {
     if (length !== headerLength + size) throw corrupt(`it has ${length} octets instead of ${headerLength + size}`);
     const hash = createHash('sha256');
     const whole: Uint8Array[] = [];
-    for await (const chunk of chunks(file, headerLength, size)) {
+    // One buffer for what is only looked at: fresh ones would pile up until the collector runs.
+    const scratch = size <= WHOLE_BYTES ? undefined : Buffer.allocUnsafe(CHUNK_BYTES);
+    for await (const chunk of chunks(file, { start: headerLength, size, scratch })) {
       hash.update(chunk);
-      if (size <= WHOLE_BYTES) whole.push(chunk);
+      if (scratch === undefined) whole.push(chunk);
     }
     if (hash.digest('hex') !== sha256) throw corrupt('its message does not match its digest');
-    if (size <= WHOLE_BYTES) yield* whole;
-    else yield* chunks(file, headerLength, size);
+    if (scratch === undefined) yield* whole;
+    else yield* chunks(file, { start: headerLength, size });
   } finally {
     await file.close();
   }
 }
 
-async function* chunks(file: FileHandle, start: number, size: number): AsyncGenerator<Uint8Array> {
+/** Some octets of a file; all in `scratch`, one after the other, where that is given. */
+async function* chunks(
+  file: FileHandle,
+  { start, size, scratch }: { start: number; size: number; scratch?: Buffer | undefined },
+): AsyncGenerator<Uint8Array> {
   for (let done = 0; done < size; ) {
-    const buffer = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size - done));
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, start + done);
+    const wanted = Math.min(CHUNK_BYTES, size - done);
+    const buffer = scratch ?? Buffer.allocUnsafe(wanted);
+    const { bytesRead } = await file.read(buffer, 0, wanted, start + done);
     if (bytesRead === 0) throw corrupt('it is cut short');
     done += bytesRead;
     yield buffer.subarray(0, bytesRead);
