@@ -137,25 +137,6 @@ export function secure(socket: Socket, { tls, env }: { tls: IntakeTls; env: Env 
   });
 }
 
-/** Octets the parser is given at once. Node reads 64 KiB, and the parser copies what it gets: the collector would let 30 MB of that pile up. */
-const PART_BYTES = 16 * 1024;
-
-type Parser = ReturnType<SMTPConnection['_createParser']>;
-
-/** A parser that takes in larger chunks as if they had come in parts. */
-function inParts(parser: Parser): Parser {
-  const write = parser._write.bind(parser);
-  parser._write = (chunk: Buffer, encoding, done) => {
-    const from = (at: number): void => {
-      const next = at + PART_BYTES;
-      const last = next >= chunk.length;
-      write(chunk.subarray(at, next), encoding, last ? done : (error) => (error ? done(error) : from(next)));
-    };
-    from(0);
-  };
-  return parser;
-}
-
 /** One client's session. */
 export class Session extends SMTPConnection {
   /** Set by the intake: the next command is answered 421. */
@@ -176,10 +157,6 @@ export class Session extends SMTPConnection {
     }
     this.#adopt();
     this._setListeners(() => this.connectionReady());
-  }
-
-  override _createParser(): Parser {
-    return inParts(super._createParser());
   }
 
   get #needsTls(): boolean {
