@@ -4,6 +4,7 @@ export type { IntakeEvent, OnRelayEvent, RelayEvent, RunnerEvent } from './event
 export { createIntake, type Intake, type IntakeOptions, MAX_RECIPIENTS, MAX_SESSIONS, SIZE_LIMIT } from './intake.ts';
 export type { HostCourier } from './lane.ts';
 export type { Bounces } from './notices.ts';
+export type { Waiting } from './placement.ts';
 export {
   type CompiledRoutes,
   compileRoutes,
@@ -12,6 +13,6 @@ export {
   routeKey,
   type TakenRoute,
 } from './routes.ts';
-export { createRunner, type Runner, type RunnerOptions, type Waiting } from './runner.ts';
+export { createRunner, type Runner, type RunnerOptions } from './runner.ts';
 export { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
 export type { IntakeTls } from './session.ts';

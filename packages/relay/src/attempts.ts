@@ -1,0 +1,167 @@
+import type { Entry, EntryId, EntryState, ForwardPath, Outcome } from '@postern/core';
+import type { Aftermath } from './aftermath.ts';
+import { isGone, nextTry, openRecipients, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
+import { envelopeFor, type Item, type Job, type Lane } from './lane.ts';
+import { outcomeEvent } from './outcome-event.ts';
+import type { Placement } from './placement.ts';
+import { routeKey } from './routes.ts';
+import type { Serial } from './serial.ts';
+
+/** What a courier is given, and what it says of it, made durable. */
+export class Attempts {
+  readonly #c: QueueContext;
+  readonly #serial: Serial;
+  readonly #placement: Placement;
+  readonly #aftermath: Aftermath;
+  readonly #numbers = new Map<EntryId, number>();
+
+  constructor(c: QueueContext, o: { serial: Serial; placement: Placement; aftermath: Aftermath }) {
+    this.#c = c;
+    this.#serial = o.serial;
+    this.#placement = o.placement;
+    this.#aftermath = o.aftermath;
+  }
+
+  /** Routes are asked again at every attempt: what belongs elsewhere now goes there. */
+  prepare(lane: Lane, item: Item): Job | undefined {
+    const state = this.#c.spool.get(item.id);
+    if (state === undefined || state.held) {
+      lane.drop(item);
+      return undefined;
+    }
+    const routes = this.#c.routes();
+    const { from } = state.envelope;
+    const open = openRecipients(state);
+    const mine = open.filter((to) => {
+      const route = routes.take(to, from)?.route;
+      return route !== undefined && routeKey(route) === lane.key;
+    });
+    if (mine.length < open.length || mine.length === 0) this.#placement.place(state);
+    if (mine.length === 0) {
+      lane.drop(item);
+      return undefined;
+    }
+    if (lane.elapsed(item) >= this.#c.schedule.expireMs) {
+      void this.#aftermath.pass(lane, item, new Set(mine));
+      return undefined;
+    }
+    const n = Math.max(state.attempts, this.#numbers.get(item.id) ?? 0) + 1;
+    this.#numbers.set(item.id, n);
+    const { arrived } = state;
+    const entry = this.#entry(state, mine);
+    return { item, entry, n, from, arrived, attempted: false, outcomes: new Map(), records: [], finished: false };
+  }
+
+  /** The entry as a courier gets it. */
+  #entry(state: EntryState, mine: readonly ForwardPath[]): Entry {
+    const { id, size } = state;
+    const to = new Set(mine);
+    const unresolved = state.unresolved
+      .map(({ receipt, recipients }) => ({ receipt, recipients: recipients.filter((each) => to.has(each)) }))
+      .filter(({ recipients }) => recipients.length > 0);
+    return { id, size, envelope: envelopeFor(state.envelope, to), unresolved, open: () => this.#c.spool.read(id) };
+  }
+
+  attempting(lane: Lane, job: Job, receipt: string | undefined): Promise<void> {
+    return this.#c.spool.record(job.item.id, {
+      type: 'attempt',
+      at: this.#c.env.wallNow(),
+      n: job.n,
+      host: lane.host,
+      to: job.entry.envelope.recipients.map(({ to }) => to),
+      ...(receipt === undefined ? {} : { receipt }),
+    });
+  }
+
+  /**
+   * Outcomes of one pass are recorded as they come, and waited for at the last one: its caller goes on only then, and many recipients share
+   * few syncs. For what is simply delivered the removal is the record.
+   */
+  async outcome(lane: Lane, job: Job, to: ForwardPath, outcome: Outcome): Promise<void> {
+    const { item, n } = job;
+    job.outcomes.set(to, outcome);
+    job.finished = job.outcomes.size === job.entry.envelope.recipients.length;
+    const state = job.finished ? this.#c.spool.get(item.id) : undefined;
+    if (state !== undefined && isAllDelivered(state, job)) {
+      await this.#settle(lane, job, () =>
+        this.#serial.run(item.id, async () => {
+          await Promise.all(job.records);
+          await this.#c.spool.remove(item.id);
+          this.#tell(lane, job, to);
+          this.#aftermath.forget(item.id);
+        }),
+      );
+      return;
+    }
+    const recorded = this.#c.spool
+      .record(item.id, { type: 'outcome', at: this.#c.env.wallNow(), n, to, outcome })
+      .then(() => this.#tell(lane, job, to));
+    job.records.push(recorded);
+    recorded.catch(() => {});
+    if (!job.finished) return;
+    await this.#settle(lane, job, async () => {
+      await Promise.all(job.records);
+      await this.#aftermath.pass(lane, item, new Set(job.outcomes.keys()), outcome);
+    });
+  }
+
+  /** What the spool does not take now is recorded later, not delivered again: the courier's word is known. */
+  async #settle(lane: Lane, job: Job, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (isGone(error)) return lane.drop(job.item);
+      this.#c.onEvent({ type: 'error', id: job.item.id, error });
+      this.#serial.later(SPOOL_RETRY_MS, async () => {
+        const at = this.#c.env.wallNow();
+        const records = Array.from(
+          job.outcomes,
+          ([to, outcome]) => ({ type: 'outcome', at, n: job.n, to, outcome }) as const,
+        );
+        await this.#settle(lane, job, async () => {
+          await this.#c.spool.record(job.item.id, ...records);
+          for (const { to } of records) this.#tell(lane, job, to);
+          await this.#aftermath.pass(lane, job.item, new Set(job.outcomes.keys()));
+        });
+      });
+    }
+  }
+
+  #tell(lane: Lane, job: Job, to: ForwardPath): void {
+    const outcome = job.outcomes.get(to);
+    if (outcome === undefined) return;
+    const { from, arrived } = job;
+    const at = this.#c.env.wallNow();
+    this.#c.onEvent(outcomeEvent({ id: job.item.id, from, to, relay: lane.host, at, arrived, outcome }));
+  }
+
+  /** What a courier pulled and gave back. An attempt that was begun and has no word is uncertain. */
+  async unsent(
+    lane: Lane,
+    job: Job,
+    { reason, waitMs }: { reason: string; waitMs: number | undefined },
+  ): Promise<void> {
+    const missing = job.entry.envelope.recipients.filter(({ to }) => !job.outcomes.has(to));
+    try {
+      if (job.attempted) {
+        for (const { to } of missing) await this.outcome(lane, job, to, { type: 'uncertain' });
+        return;
+      }
+      if (waitMs !== undefined && waitMs > 0) {
+        await this.#c.spool.record(job.item.id, nextTry(this.#c.env, { lane, item: job.item }, { waitMs, reason }));
+      }
+    } catch (error) {
+      if (!isGone(error)) this.#c.onEvent({ type: 'error', id: job.item.id, error });
+    }
+    lane.back(job.item, waitMs ?? 0);
+    this.#numbers.delete(job.item.id);
+  }
+}
+
+/** Every recipient of the entry is delivered now, and nobody wants to hear of it. */
+function isAllDelivered(state: EntryState, job: Job): boolean {
+  return state.recipients.every(({ to, outcome, notified }) => {
+    const latest = job.outcomes.get(to) ?? outcome;
+    return latest?.type === 'delivered' && (!latest.relayed || notified);
+  });
+}
