@@ -1,6 +1,7 @@
 import type { Courier, EntryId, ForwardPath, Outcome } from '@postern/core';
 import { LinkError } from '@postern/core';
 import type { RelayEvent } from '@postern/relay';
+import { settle } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
 import {
   body,
@@ -283,12 +284,10 @@ describe('one bad message', () => {
     const r = await rig(courier);
     await r.spool.accept(envelope('huge@x.example'), body());
     await r.spool.accept(envelope('small@x.example'), body());
-    for (let at = 0; at < 8 && done.length === 0; at++) {
-      await r.env.advance(1_000);
-      for (let turn = 0; turn < 200 && done.length === 0; turn++) await new Promise(setImmediate);
-    }
+    // The disk takes its time: what is waited for is the delivery, not a number of turns.
+    await r.env.advance(5_000);
+    while (done.length === 0) await settle();
     expect(done).toEqual(['small@x.example']);
-    await r.env.advance(HOUR);
   });
 
   test('whose bytes are damaged is set aside, and the rest goes on at once', async () => {
