@@ -110,7 +110,7 @@ export async function live(
   { onProgress = () => {}, ...o }: { deliver?: boolean; onProgress?: (what: 'acknowledged' | 'taken') => void } = {},
 ): Promise<Life> {
   const spool = await openSpool({ dir: world.spool, env: systemEnv, disk, keepFreeBytes: 0 });
-  const bounces = await maildirWriter({ dir: join(world.dir, 'bounces'), env: systemEnv, hostname: 'laptop', disk });
+  const bounces = await maildirWriter({ dir: join(world.dir, 'bounces'), hostname: 'laptop', disk });
   const routes = compileRoutes([{ match: ['x.example'], host: 'gate' }]);
   const courier = farSide(world, () => onProgress('taken'));
   const runner = createRunner({

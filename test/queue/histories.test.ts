@@ -8,6 +8,7 @@ import {
   type Env,
   type ForwardPath,
   LinkError,
+  newEntryId,
   type Outcome,
   type Spool,
 } from '@postern/core';
@@ -46,7 +47,10 @@ interface Truth {
   readonly taken: Map<string, number>;
   /** Excuses for another delivery of an entry: an answer that was lost, a death, a disk that did not take it down. */
   readonly excuses: Map<EntryId, number>;
-  readonly told: Map<string, number>;
+  /** The DSNs, by name, that told of `id to kind`. */
+  readonly told: Map<string, Set<string>>;
+  /** Messages that nobody could be told of, kept as they were. */
+  readonly kept: Set<string>;
   readonly faults: string[];
   /** The link was up for so long altogether, ms. */
   upFor: number;
@@ -58,6 +62,7 @@ class History {
     taken: new Map(),
     excuses: new Map(),
     told: new Map(),
+    kept: new Set(),
     faults: [],
     upFor: 0,
   };
@@ -69,6 +74,8 @@ class History {
   #full = false;
   /** Everything of a dead process hangs: its generation is not the present one. */
   #generation = 0;
+  /** Disk operations after which the process dies. */
+  #fuse = Number.POSITIVE_INFINITY;
   #upAt = 0;
   #spool: Spool | undefined;
   #runner: Runner | undefined;
@@ -89,6 +96,7 @@ class History {
     const entries = Object.entries(quickDisk).map(([name, real]) => [
       name,
       async (...args: unknown[]) => {
+        if (generation === this.#generation && --this.#fuse < 0) this.#generation++;
         if (generation !== this.#generation) return await new Promise<never>(() => {});
         if (this.#full && ['create', 'write', 'openForWrite', 'link'].includes(name)) {
           throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
@@ -153,10 +161,10 @@ class History {
   /** A DSN somebody can read. */
   #tell(dsn: string): void {
     const about = /known here as ([0-9a-v]{15})/.exec(dsn)?.[1];
-    if (/^Action: delayed/m.test(dsn)) return;
-    for (const [, to] of dsn.matchAll(/^Final-Recipient: rfc822; (\S+)/gm)) {
-      const key = `${about} ${to}`;
-      this.truth.told.set(key, (this.truth.told.get(key) ?? 0) + 1);
+    const name = /^Message-ID: (\S+)/m.exec(dsn)?.[1] ?? '';
+    for (const [, to, action] of dsn.matchAll(/^Final-Recipient: rfc822; (\S+)\r\nAction: (\S+)/gm)) {
+      const key = `${about} ${to} ${action}`;
+      this.truth.told.set(key, (this.truth.told.get(key) ?? new Set()).add(name));
     }
     if (/^Status: 4\.4\.7/m.test(dsn) && this.truth.upFor + this.#upNow() < 5 * DAY)
       this.truth.faults.push('expired too early');
@@ -192,6 +200,7 @@ class History {
           const text = await textOf(message);
           if (generation !== this.#generation) return await new Promise<never>(() => {});
           this.#tell(text);
+          this.truth.kept.add(/^X-Name: (\S+)/.exec(text)?.[1] ?? '');
           return 'kept';
         },
       },
@@ -213,14 +222,24 @@ class History {
 
   async arrive(): Promise<void> {
     const to = Array.from({ length: this.#pick(1, 1, 2, 3) }, (_, at) => `r${at}@x.example`);
-    await this.#spool?.accept(envelope(to, this.#pick('me@work.example', 'me@work.example', '')), body()).then(
-      (id) => this.truth.accepted.set(id, to as ForwardPath[]),
+    const id = newEntryId(this.env);
+    const message = body(`X-Name: ${id}\r\n\r\nbody\r\n`);
+    await this.#spool?.accept(envelope(to, this.#pick('me@work.example', 'me@work.example', '')), message, { id }).then(
+      () => this.truth.accepted.set(id, to as ForwardPath[]),
       () => this.log.push('refused at the door'),
     );
   }
 
-  /** The process dies at once; another takes its place. */
+  /** The process dies, at once or in the middle of something; another takes its place. */
   async crash(): Promise<void> {
+    if (this.#random() < 0.7) {
+      this.#fuse = Math.floor(this.#random() * 60);
+      this.#runner?.flush();
+      for (let mails = 0; mails < 3; mails++) void this.arrive();
+      const dying = this.#generation;
+      for (let turns = 0; turns < 100 && dying === this.#generation; turns++) await settle();
+    }
+    this.#fuse = Number.POSITIVE_INFINITY;
     this.#generation++;
     for (const id of this.truth.accepted.keys()) this.#excuse(id);
     const runner = this.#runner;
@@ -284,17 +303,17 @@ class History {
   }
 
   verify(): string[] {
-    const { accepted, taken, excuses, told, faults } = this.truth;
+    const { accepted, taken, excuses, told, kept, faults } = this.truth;
     for (const [id, recipients] of accepted) {
       for (const to of recipients) {
         const key = `${id} ${to}`;
         const times = taken.get(key) ?? 0;
-        const dsns = told.get(key) ?? 0;
-        const nullSender = this.log.includes(`${id} ${to} bounced`);
-        if (times === 0 && dsns === 0 && !nullSender) faults.push(`${key} is lost`);
+        const bounced = told.has(`${key} failed`);
+        if (times === 0 && !bounced && !kept.has(id)) faults.push(`${key} is lost`);
         if (times > 1 + (excuses.get(id) ?? 0)) faults.push(`${key} was delivered ${times} times`);
       }
     }
+    for (const [what, dsns] of told) if (dsns.size > 1) faults.push(`${what}: told by ${dsns.size} DSNs`);
     return faults;
   }
 }

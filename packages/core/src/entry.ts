@@ -19,6 +19,11 @@ export function newEntryId(env: Pick<Env, 'wallNow' | 'random'>): EntryId {
   return (time + random) as EntryId;
 }
 
+/** The wall clock in milliseconds at which a name was made. */
+export function entryTime(id: EntryId): number {
+  return Number.parseInt(id.slice(0, TIME_DIGITS), 32);
+}
+
 /** True for what {@link newEntryId} could have made. */
 export function isEntryId(text: string): text is EntryId {
   return ID_PATTERN.test(text);

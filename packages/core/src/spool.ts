@@ -36,7 +36,7 @@ export type JournalRecord =
       readonly to: readonly ForwardPath[];
       readonly receipt?: string;
     }
-  /** What became of one recipient. `n` is 0 when no attempt was needed (expired, refused here). */
+  /** What became of one recipient. `n` is 0 when none is charged: none was needed (expired, refused here), or the link was lost before the last byte left. */
   | {
       readonly type: 'outcome';
       readonly at: number;
@@ -54,14 +54,21 @@ export type JournalRecord =
     }
   | { readonly type: 'hold'; readonly at: number; readonly reason: string }
   | { readonly type: 'release'; readonly at: number }
+  /**
+   * A DSN about these recipients is made as `dsn`: written before it, and followed by `notified` before it is sent. Where that is missing, a DSN of that
+   * name which is in the spool tells of them already.
+   */
+  | ({ readonly type: 'notifying'; readonly at: number } & Notice)
   /** A DSN about these recipients was spooled (or kept) as `dsn`. */
-  | {
-      readonly type: 'notified';
-      readonly at: number;
-      readonly kind: 'failed' | 'delayed' | 'relayed' | 'expired';
-      readonly to: readonly ForwardPath[];
-      readonly dsn: string;
-    };
+  | ({ readonly type: 'notified'; readonly at: number } & Notice);
+
+/** What one DSN tells. */
+export interface Notice {
+  readonly kind: 'failed' | 'delayed' | 'relayed' | 'expired';
+  readonly to: readonly ForwardPath[];
+  /** Its entry's name, or the name it is kept under. */
+  readonly dsn: string;
+}
 
 /** One recipient as the spool knows it. Without `outcome` it was never tried. */
 export interface RecipientState {
@@ -86,11 +93,13 @@ export interface EntryState {
   readonly due: number;
   /** Queue life counted so far, ms. */
   readonly elapsed: number;
-  /** Attempts made. */
+  /** Attempts that came to something: the far side answered, or may have. The one under way does not count yet. */
   readonly attempts: number;
   /** Why it waits, for people. */
   readonly reason: string;
   readonly delayNotified: boolean;
+  /** DSNs that were being made: whether they are in the spool is not recorded yet. */
+  readonly notifying: readonly Notice[];
   readonly recipients: readonly RecipientState[];
   /** Earlier attempts with a receipt whose outcome is not known. */
   readonly unresolved: Entry['unresolved'];

@@ -7,12 +7,20 @@ import type { Placement } from './placement.ts';
 import { backoff } from './schedule.ts';
 import type { Serial } from './serial.ts';
 
+/** What a pass was about. */
+interface Passed {
+  readonly recipients: ReadonlySet<ForwardPath>;
+  /** The link was lost before the far side had answered for all. */
+  readonly linkLost?: boolean;
+}
+
 /** What follows from the outcomes of an entry: DSNs, the next try, a hold, or the end. */
 export class Aftermath {
   readonly #c: QueueContext;
   readonly #serial: Serial;
   readonly #placement: Placement;
   readonly #notices: Notices;
+  readonly #sweeping = new Set<Lane>();
 
   constructor(c: QueueContext, o: { serial: Serial; placement: Placement; notices: Notices }) {
     this.#c = c;
@@ -21,36 +29,46 @@ export class Aftermath {
     this.#notices = o.notices;
   }
 
-  /** After a courier has reported on `tried` in one lane: DSNs, the next try, a hold, or the end. */
-  pass(lane: Lane, item: Item, tried: ReadonlySet<ForwardPath>, last?: Outcome): Promise<void> {
-    return this.#serial
-      .run(item.id, async () => {
-        const state = this.#c.spool.get(item.id);
-        if (state === undefined) return lane.drop(item);
-        const open = new Set(openRecipients(state));
-        const waiting = state.recipients.filter(({ to }) => open.has(to) && tried.has(to));
-        const elapsed = lane.elapsed(item);
-        if (waiting.length > 0 && elapsed >= this.#c.schedule.expireMs) await this.#expire(lane, state, waiting);
-        else if (waiting.some(({ uncertain, outcome }) => this.#mustHold(uncertain, outcome)))
-          await this.#holdUncertain(lane, state);
-        else if (waiting.length > 0) await this.#defer(lane, item, last ?? waiting.at(-1)?.outcome);
-        if (waiting.length === 0) lane.drop(item);
-        await this.#finish(item.id);
-      })
-      .catch((error: unknown) => {
-        lane.back(item, SPOOL_RETRY_MS);
-        lane.pump();
-        if (!isGone(error)) this.#c.onEvent({ type: 'error', id: item.id, error });
-      });
+  /**
+   * After a courier has reported on `recipients` in one lane, or their time is up: DSNs, the next try, a hold, or the end. Never rejects: what the spool
+   * refuses is done later.
+   */
+  pass(lane: Lane, item: Item, o: Passed): Promise<void> {
+    const work = async (): Promise<void> => {
+      const state = this.#c.spool.get(item.id);
+      if (state === undefined) return lane.drop(item);
+      const open = new Set(openRecipients(state));
+      const waiting = state.recipients.filter(({ to }) => open.has(to) && o.recipients.has(to));
+      if (waiting.length === 0) lane.drop(item);
+      else if (lane.elapsed(item) >= this.#c.schedule.expireMs) await this.#expire(lane, item, { state, waiting });
+      else if (waiting.some(({ uncertain, outcome }) => this.#mustHold(uncertain, outcome)))
+        await this.#holdUncertain(lane, state);
+      else {
+        const outcomes = waiting.map(({ outcome }) => outcome);
+        const outcome = outcomes.find((each) => each !== undefined && 'reply' in each) ?? outcomes.at(-1);
+        await this.#defer(lane, item, { linkLost: o.linkLost === true, outcome });
+      }
+      await this.#finish(item.id);
+    };
+    return this.#serial.run(item.id, work).catch((error: unknown) => {
+      if (!isGone(error)) this.#c.onEvent({ type: 'error', id: item.id, error });
+      if (!lane.has(item)) return this.#serial.later(SPOOL_RETRY_MS, () => this.conclude(item.id));
+      lane.back(item, SPOOL_RETRY_MS);
+      lane.pump();
+    });
   }
 
   #mustHold(uncertain: number, outcome: Outcome | undefined): boolean {
     return outcome?.type === 'uncertain' && uncertain > 0 && uncertain % this.#c.schedule.holdAfterUncertain === 0;
   }
 
-  async #defer(lane: Lane, item: Item, outcome: Outcome | undefined): Promise<void> {
-    if (!lane.up && !(outcome !== undefined && 'reply' in outcome)) {
-      // The link's fault: nothing is charged, and link-up makes it due.
+  async #defer(
+    lane: Lane,
+    item: Item,
+    { outcome, linkLost }: { outcome: Outcome | undefined; linkLost: boolean },
+  ): Promise<void> {
+    if (linkLost && !(outcome !== undefined && 'reply' in outcome)) {
+      // The link's fault: nothing is charged, and it goes on as soon as the link does.
       lane.back(item, 0);
       lane.pump();
       return;
@@ -64,13 +82,14 @@ export class Aftermath {
     await this.#c.spool.record(item.id, nextTry(this.#c.env, { lane, item }, { waitMs, reason }));
     lane.back(item, waitMs);
     lane.pump();
-    const state = this.#c.spool.get(item.id);
-    const remaining = this.#c.schedule.expireMs - lane.elapsed(item);
-    if (state === undefined || state.delayNotified || lane.elapsed(item) < this.#c.schedule.delayNoticeMs) return;
-    await this.#notices.delayed(state, { host: lane.host, retryUntil: this.#c.env.wallNow() + remaining });
+    if (lane.elapsed(item) >= this.#c.schedule.delayNoticeMs) await this.#tellDelay(lane, item);
   }
 
-  async #expire(lane: Lane, state: EntryState, waiting: EntryState['recipients']): Promise<void> {
+  async #expire(
+    lane: Lane,
+    item: Item,
+    { state, waiting }: { state: EntryState; waiting: EntryState['recipients'] },
+  ): Promise<void> {
     const at = this.#c.env.wallNow();
     const records = waiting.map(({ to, outcome }) => {
       const before = outcome?.type === 'deferred' ? outcome : undefined;
@@ -86,8 +105,7 @@ export class Aftermath {
     const { id, arrived } = state;
     const about = { id, from: state.envelope.from, relay: lane.host, at, arrived };
     for (const { to, outcome } of records) this.#c.onEvent(outcomeEvent({ ...about, to, outcome, expired: true }));
-    const item = lane.items.get(state.id);
-    if (item !== undefined) lane.drop(item);
+    lane.drop(item);
   }
 
   async #holdUncertain(lane: Lane, state: EntryState): Promise<void> {
@@ -116,10 +134,9 @@ export class Aftermath {
 
   /** Tells the sender what is to be told; when every recipient is done, the entry goes. */
   async #finish(id: EntryId): Promise<void> {
+    await this.#notices.final(id);
     const state = this.#c.spool.get(id);
-    if (state === undefined) return;
-    await this.#notices.final(state);
-    if (openRecipients(state).length > 0 || state.held) return;
+    if (state === undefined || openRecipients(state).length > 0 || state.held) return;
     await this.#c.spool.remove(id);
     this.forget(id);
   }
@@ -130,19 +147,31 @@ export class Aftermath {
     this.#c.onEvent({ type: 'completed', id });
   }
 
-  /** A host that refuses every session: what waits for it grows old without being pulled. */
+  async #tellDelay(lane: Lane, item: Item): Promise<void> {
+    const retryUntil = this.#c.env.wallNow() + this.#c.schedule.expireMs - lane.elapsed(item);
+    await this.#notices.delayed(item.id, { host: lane.host, retryUntil });
+  }
+
+  /** A host that refuses every session: what waits for it grows old without being pulled. One after the other: there may be many. */
   sweepOld(lane: Lane): void {
+    if (this.#sweeping.has(lane)) return;
+    this.#sweeping.add(lane);
+    this.#serial.track(this.#sweep(lane).finally(() => this.#sweeping.delete(lane)));
+  }
+
+  async #sweep(lane: Lane): Promise<void> {
+    const { expireMs, delayNoticeMs } = this.#c.schedule;
     for (const item of [...lane.items.values()]) {
-      if (item.busy || lane.elapsed(item) < this.#c.schedule.delayNoticeMs) continue;
+      const elapsed = lane.elapsed(item);
+      if (this.#serial.closed) return;
+      if (item.busy || elapsed < delayNoticeMs || !lane.has(item)) continue;
       const state = this.#c.spool.get(item.id);
       if (state === undefined) continue;
-      if (lane.elapsed(item) >= this.#c.schedule.expireMs) void this.pass(lane, item, new Set(openRecipients(state)));
-      else if (!state.delayNotified) {
-        const retryUntil = this.#c.env.wallNow() + this.#c.schedule.expireMs - lane.elapsed(item);
-        void this.#serial
-          .run(item.id, () => this.#notices.delayed(state, { host: lane.host, retryUntil }))
+      if (elapsed >= expireMs) await this.pass(lane, item, { recipients: new Set(openRecipients(state)) });
+      else if (!state.delayNotified)
+        await this.#serial
+          .run(item.id, () => this.#tellDelay(lane, item))
           .catch((error) => this.#c.onEvent({ type: 'error', id: item.id, error }));
-      }
     }
   }
 }

@@ -1,8 +1,9 @@
 import { type EntryState, type Env, type ForwardPath, type JournalRecord, type Spool, SpoolError } from '@postern/core';
 import type { OnRelayEvent } from './event.ts';
-import type { HostCourier, Item, Lane } from './lane.ts';
+import type { Item, Lane } from './lane.ts';
 import type { CompiledRoutes, Route } from './routes.ts';
 import type { Schedule } from './schedule.ts';
+import type { HostCourier } from './way.ts';
 
 /** Wait before what the spool refused to record is tried again, ms. */
 export const SPOOL_RETRY_MS = 60_000;

@@ -1,27 +1,33 @@
 import {
+  type EntryId,
   type EntryState,
   type Env,
+  entryTime,
   type ForwardPath,
   newEntryId,
   type Outcome,
   type ReversePath,
   type Spool,
 } from '@postern/core';
+import { isGone } from './context.ts';
 import { buildDsn, type DsnKind, type DsnRecipient, wantsDsn } from './dsn.ts';
 import type { OnRelayEvent } from './event.ts';
 import type { CompiledRoutes } from './routes.ts';
 import type { Schedule } from './schedule.ts';
 
-/** Where notifications are kept that cannot be sent; resolves to a name when it is durable. */
+/** Where notifications are kept that cannot be sent; resolves to a name when it is durable. What is kept twice as the same `id` is there once. */
 export interface Bounces {
-  deliver(message: AsyncIterable<Uint8Array>): Promise<string>;
+  deliver(message: AsyncIterable<Uint8Array>, id: EntryId): Promise<string>;
 }
 
-/** Tells senders what became of their mail (RFC 3461, RFC 3464). Each call is one DSN at most for each kind, recorded when durable. */
+/**
+ * Tells senders what became of their mail (RFC 3461, RFC 3464), once, whenever the process dies: a DSN's name is recorded before it is made, and it is withheld from
+ * couriers until it is recorded that it is there.
+ */
 export interface Notices {
-  /** What is final and not told yet. A crash in between may tell it twice, never not at all. */
-  final(state: EntryState): Promise<void>;
-  delayed(state: EntryState, o: { host: string; retryUntil: number }): Promise<void>;
+  /** Tells what is final and not told yet, and ends what a crash interrupted. */
+  final(id: EntryId): Promise<void>;
+  delayed(id: EntryId, o: { host: string; retryUntil: number }): Promise<void>;
 }
 
 /** Starts the reason of a failure for lack of time. */
@@ -35,6 +41,9 @@ export interface NoticesOptions {
   readonly hostname: string;
   readonly schedule: Schedule;
   readonly onEvent: OnRelayEvent;
+  /** Lets no courier have this entry, until it is released. */
+  withhold(id: EntryId): void;
+  release(id: EntryId): void;
 }
 
 /** Makes {@link Notices}. */
@@ -47,32 +56,53 @@ export function createNotices(o: NoticesOptions): Notices {
   ): Promise<void> => {
     const { id, envelope, size, arrived } = state;
     const at = o.env.wallNow();
-    const dsnId = newEntryId(o.env);
-    const about = { id, envelope, size, arrived, open: () => o.spool.read(id) };
-    const dsn = buildDsn({
-      ...{ kind, id: dsnId, hostname: o.hostname, at, about, recipients },
+    const to = recipients.map(({ recipient }) => recipient.to);
+    const begun = state.notifying.find((notice) => notice.kind === kind && notice.to.join() === to.join());
+    const dsn = (begun?.dsn as EntryId | undefined) ?? nameAfter(id, o.env);
+    o.withhold(dsn);
+    if (begun === undefined) await o.spool.record(id, { type: 'notifying', at, kind, to, dsn });
+    const built = buildDsn({
+      ...{ kind, id: dsn, hostname: o.hostname, at, recipients },
+      about: { id, envelope, size, arrived, open: () => o.spool.read(id) },
       ...(retryUntil === undefined ? {} : { retryUntil }),
     });
     const routed = o.routes().take(envelope.from as string as ForwardPath, '' as ReversePath) !== undefined;
-    const name = routed
-      ? await o.spool.accept(dsn.envelope, dsn.message(), { id: dsnId })
-      : await o.bounces.deliver(dsn.message());
-    const to = recipients.map(({ recipient }) => recipient.to);
-    await o.spool.record(id, { type: 'notified', at, kind, to, dsn: name });
+    let name: string = dsn;
+    if (o.spool.get(dsn) === undefined) {
+      if (routed) await o.spool.accept(built.envelope, built.message(), { id: dsn });
+      else name = await o.bounces.deliver(built.message(), dsn);
+    }
+    await o.spool.record(id, { type: 'notified', at, kind, to, dsn }).catch((error: unknown) => {
+      // Removed meanwhile: there is nothing left to tell of twice.
+      if (!isGone(error)) throw error;
+    });
+    o.release(dsn);
     o.onEvent({ type: 'notified', id, kind, dsn: name, kept: !routed });
   };
 
   /** A DSN that could not be delivered gets no DSN (RFC 3461 §6.1); it is kept for a person to find. */
   const keep = async (state: EntryState, to: readonly ForwardPath[]): Promise<void> => {
-    const name = await o.bounces.deliver(o.spool.read(state.id));
+    const name = await o.bounces.deliver(o.spool.read(state.id), state.id);
     await o.spool.record(state.id, { type: 'notified', at: o.env.wallNow(), kind: 'failed', to, dsn: name });
     o.onEvent({ type: 'notified', id: state.id, kind: 'failed', dsn: name, kept: true });
   };
 
   return {
-    async final(state) {
-      const due = untold(state);
-      if (due.length === 0) return;
+    async final(id) {
+      for (const { kind, to, dsn } of o.spool.get(id)?.notifying ?? []) {
+        const state = o.spool.get(id);
+        // A notice of delay that was not made yet is made when it is due again.
+        if (state === undefined || (kind === 'delayed' && o.spool.get(dsn as EntryId) === undefined)) continue;
+        const told = new Set(to);
+        await tell(
+          state,
+          kind,
+          described(state).filter(({ recipient }) => told.has(recipient.to)),
+        );
+      }
+      const state = o.spool.get(id);
+      const due = state === undefined ? [] : untold(state);
+      if (state === undefined || due.length === 0) return;
       if (state.envelope.from === '') {
         const failed = due.filter(({ kind }) => kind !== 'relayed').map(({ recipient }) => recipient.to);
         if (failed.length > 0) await keep(state, failed);
@@ -83,20 +113,22 @@ export function createNotices(o: NoticesOptions): Notices {
         if (recipients.length > 0) await tell(state, kind, recipients);
       }
     },
-    async delayed(state, { host, retryUntil }) {
-      const waiting = described(state).filter(
-        ({ outcome }) => outcome.type === 'deferred' || outcome.type === 'uncertain',
-      );
-      const recipients = waiting.filter(({ recipient }) => wantsDsn(recipient, 'delayed'));
-      if (state.envelope.from === '' || recipients.length === 0) return;
-      await tell(
-        state,
-        'delayed',
-        recipients.map((each) => ({ ...each, host })),
-        retryUntil,
-      );
+    async delayed(id, { host, retryUntil }) {
+      const state = o.spool.get(id);
+      if (state === undefined || state.delayNotified || state.envelope.from === '') return;
+      const recipients = described(state)
+        .filter(({ outcome }) => outcome.type === 'deferred' || outcome.type === 'uncertain')
+        .filter(({ recipient }) => wantsDsn(recipient, 'delayed'))
+        .map((each) => ({ ...each, host }));
+      if (recipients.length > 0) await tell(state, 'delayed', recipients, retryUntil);
     },
   };
+}
+
+/** A name for a DSN that sorts after that of the message it is about: on recovery the message comes first, and says which DSNs to withhold. */
+function nameAfter(id: EntryId, env: Env): EntryId {
+  const wallNow = (): number => Math.max(env.wallNow(), entryTime(id) + 1);
+  return newEntryId({ wallNow, random: env.random });
 }
 
 function described(state: EntryState): DsnRecipient[] {

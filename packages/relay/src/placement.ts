@@ -20,6 +20,7 @@ export class Placement {
   readonly #c: QueueContext;
   readonly #laneContext: LaneContext;
   readonly #noRoute = new Set<EntryId>();
+  readonly #withheld = new Set<EntryId>();
   #closed = false;
 
   constructor(c: QueueContext, laneContext: LaneContext) {
@@ -29,7 +30,7 @@ export class Placement {
 
   /** Puts an entry into the lanes of its open recipients. */
   place(state: EntryState): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#withheld.has(state.id)) return;
     const lost: ForwardPath[] = [];
     const routes = this.#c.routes();
     const keys = new Set<string>();
@@ -56,6 +57,18 @@ export class Placement {
       this.lanes.set(key, lane);
     }
     return lane;
+  }
+
+  /** Keeps an entry, which may not have come yet, out of every lane. */
+  withhold(id: EntryId): void {
+    this.#withheld.add(id);
+  }
+
+  /** Puts in what was withheld. */
+  release(id: EntryId): void {
+    this.#withheld.delete(id);
+    const state = this.#c.spool.get(id);
+    if (state !== undefined && !state.held) this.place(state);
   }
 
   /** Takes an entry out of every lane. */

@@ -3,12 +3,13 @@ import { Aftermath } from './aftermath.ts';
 import { Attempts } from './attempts.ts';
 import { openRecipients, type QueueContext } from './context.ts';
 import type { OnRelayEvent } from './event.ts';
-import type { HostCourier, LaneContext } from './lane.ts';
+import type { LaneContext } from './lane.ts';
 import { type Bounces, createNotices } from './notices.ts';
 import { Placement, type Waiting } from './placement.ts';
 import type { CompiledRoutes, Route } from './routes.ts';
 import { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
 import { Serial } from './serial.ts';
+import type { HostCourier } from './way.ts';
 
 /** Entries placed at the start before other work gets its turn. */
 const PLACE_BATCH = 512;
@@ -71,7 +72,12 @@ class QueueRunner implements Runner {
     this.#c = c;
     const serial = new Serial(c.env);
     const placement = new Placement(c, this.#laneContext());
-    const aftermath = new Aftermath(c, { serial, placement, notices: createNotices(c) });
+    const notices = createNotices({
+      ...c,
+      withhold: (id) => placement.withhold(id),
+      release: (id) => placement.release(id),
+    });
+    const aftermath = new Aftermath(c, { serial, placement, notices });
     this.#serial = serial;
     this.#placement = placement;
     this.#aftermath = aftermath;
@@ -106,7 +112,10 @@ class QueueRunner implements Runner {
   }
 
   #place(state: EntryState): void {
-    if (this.#closed || state.held) return;
+    if (this.#closed) return;
+    for (const { dsn } of state.notifying) this.#placement.withhold(dsn as EntryId);
+    if (state.notifying.length > 0) void this.#aftermath.conclude(state.id);
+    if (state.held) return;
     if (openRecipients(state).length === 0) void this.#aftermath.conclude(state.id);
     else this.#placement.place(state);
   }

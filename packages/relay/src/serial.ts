@@ -5,8 +5,8 @@ export class Serial {
   readonly #env: Env;
   readonly #tails = new Map<EntryId, Promise<void>>();
   readonly #timers = new Set<Disposable>();
-  readonly #late = new Set<Promise<void>>();
-  #closed = false;
+  readonly #tracked = new Set<Promise<void>>();
+  closed = false;
 
   constructor(env: Env) {
     this.#env = env;
@@ -26,23 +26,28 @@ export class Serial {
 
   /** Runs `work`, which must not reject, after `waitMs`. */
   later(waitMs: number, work: () => Promise<void>): void {
-    if (this.#closed) return;
+    if (this.closed) return;
     const timer = this.#env.schedule(waitMs, () => {
       this.#timers.delete(timer);
-      const working = work().finally(() => this.#late.delete(working));
-      this.#late.add(working);
+      this.track(work());
     });
     this.#timers.add(timer);
   }
 
+  /** Lets {@link idle} wait for `work`, which must not reject. */
+  track(work: Promise<void>): void {
+    const tracked = work.finally(() => this.#tracked.delete(tracked));
+    this.#tracked.add(tracked);
+  }
+
   /** Resolves when nothing is being done; what is to be done later is not waited for. */
   async idle(): Promise<void> {
-    while (this.#tails.size + this.#late.size > 0) await Promise.all([...this.#tails.values(), ...this.#late]);
+    while (this.#tails.size + this.#tracked.size > 0) await Promise.all([...this.#tails.values(), ...this.#tracked]);
   }
 
   /** Forgets what was to be done later. */
   close(): void {
-    this.#closed = true;
+    this.closed = true;
     for (const timer of this.#timers) timer[Symbol.dispose]();
   }
 }

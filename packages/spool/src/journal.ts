@@ -1,4 +1,13 @@
-import type { Entry, EntryState, Envelope, ForwardPath, JournalRecord, Outcome, RecipientState } from '@postern/core';
+import type {
+  Entry,
+  EntryState,
+  Envelope,
+  ForwardPath,
+  JournalRecord,
+  Notice,
+  Outcome,
+  RecipientState,
+} from '@postern/core';
 import { crc32 } from './crc.ts';
 
 /**
@@ -68,6 +77,8 @@ interface Tally {
   open: OpenAttempt | undefined;
 }
 
+const NONE: readonly Notice[] = [];
+
 /** The state of an entry with no records. Written out, not spread: V8 puts spread literals straight into the old generation, 1 KB an entry. */
 export function untouched(base: Pick<EntryState, 'id' | 'size' | 'arrived' | 'envelope'>): EntryState {
   return {
@@ -81,6 +92,7 @@ export function untouched(base: Pick<EntryState, 'id' | 'size' | 'arrived' | 'en
     attempts: 0,
     reason: '',
     delayNotified: false,
+    notifying: NONE,
     recipients: base.envelope.recipients.map(({ to }) => ({ to, uncertain: 0, notified: false })),
     unresolved: [],
   };
@@ -94,6 +106,7 @@ export class Ledger {
   attempts = 0;
   reason = '';
   delayNotified = false;
+  notifying: readonly Notice[] = NONE;
   readonly #tallies = new Map<ForwardPath, Tally>();
 
   #tally(to: ForwardPath): Tally {
@@ -109,7 +122,6 @@ export class Ledger {
   apply(record: JournalRecord): void {
     switch (record.type) {
       case 'attempt':
-        this.attempts = Math.max(this.attempts, record.n);
         for (const to of record.to) {
           const tally = this.#tally(to);
           if (tally.open !== undefined && !tally.open.counted) tally.uncertain++;
@@ -117,6 +129,7 @@ export class Ledger {
         }
         return;
       case 'outcome':
+        this.attempts = Math.max(this.attempts, record.n);
         this.#outcome(this.#tally(record.to), record.outcome);
         return;
       case 'next':
@@ -132,7 +145,15 @@ export class Ledger {
         this.held = false;
         this.reason = '';
         return;
+      case 'notifying': {
+        const { kind, to, dsn } = record;
+        this.notifying = [...this.notifying, { kind, to, dsn }];
+        return;
+      }
       case 'notified':
+        this.notifying = this.notifying.filter(
+          ({ kind, dsn }) => dsn !== record.dsn && (kind !== 'delayed' || record.kind !== kind),
+        );
         if (record.kind === 'delayed') this.delayNotified = true;
         else for (const to of record.to) this.#tally(to).notified = true;
     }
@@ -153,7 +174,8 @@ export class Ledger {
   closeAttempts(): void {
     for (const tally of this.#tallies.values()) {
       if (tally.open === undefined || tally.open.counted) continue;
-      const { receipt } = tally.open;
+      const { n, receipt } = tally.open;
+      this.attempts = Math.max(this.attempts, n);
       this.#outcome(tally, { type: 'uncertain', ...(receipt === undefined ? {} : { receipt }) });
     }
   }
@@ -168,6 +190,7 @@ export class Ledger {
       attempts: this.attempts,
       reason: this.reason,
       delayNotified: this.delayNotified,
+      notifying: this.notifying,
       recipients: base.envelope.recipients.map(({ to }) => this.#recipient(to)),
       unresolved: this.#unresolved(base.envelope),
     };

@@ -1,32 +1,29 @@
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
-import type { Env } from '@postern/core';
+import { type EntryId, entryTime } from '@postern/core';
 import { DirectorySync, type Disk, makeDurableDirectory, nodeDisk, unlinkIfThere } from './durable.ts';
 
 /** Puts messages into a Maildir, durably. */
 export interface MaildirWriter {
-  /** Resolves to the file's name in `new/` when it is durable. CRLF becomes LF, as mail readers expect there. */
-  deliver(message: AsyncIterable<Uint8Array>): Promise<string>;
+  /**
+   * Resolves to the file's name in `new/` when it is durable. CRLF becomes LF, as mail readers expect there. What is delivered again under the same `id` takes the
+   * place of the first, while that is in `new/`.
+   */
+  deliver(message: AsyncIterable<Uint8Array>, id: EntryId): Promise<string>;
   close(): Promise<void>;
 }
 
 /** Opens (and makes) a Maildir for writing. `hostname` becomes part of the names; slashes and colons in it are replaced. */
-export async function maildirWriter(o: {
-  dir: string;
-  env: Env;
-  hostname: string;
-  disk?: Disk;
-}): Promise<MaildirWriter> {
+export async function maildirWriter(o: { dir: string; hostname: string; disk?: Disk }): Promise<MaildirWriter> {
   const disk = o.disk ?? nodeDisk;
   const dir = resolve(o.dir);
   for (const name of ['tmp', 'new', 'cur']) await makeDurableDirectory(disk, join(dir, name));
   const sync = new DirectorySync(disk, join(dir, 'new'));
   const host = o.hostname.replaceAll('/', '\\057').replaceAll(':', '\\072');
   return {
-    async deliver(message) {
-      const seconds = Math.floor(o.env.wallNow() / 1000);
-      const name = `${seconds}.P${process.pid}R${randomBytes(6).toString('hex')}.${host}`;
-      const draft = join(dir, 'tmp', name);
+    async deliver(message, id) {
+      const name = `${Math.floor(entryTime(id) / 1000)}.${id}.${host}`;
+      const draft = join(dir, 'tmp', `${name}.${randomBytes(6).toString('hex')}`);
       const fd = await disk.create(draft);
       try {
         let position = 0;

@@ -300,8 +300,8 @@ describe('the journal', () => {
     const { spool } = await setup({ disk });
     const id = await spool.accept(envelopeTo('a@x.example'), bytes(MESSAGE));
     full = true;
-    await spool.record(id, attempt(1));
-    expect(spool.get(id)).toMatchObject({ attempts: 1 });
+    await spool.record(id, { type: 'hold', at: 1, reason: 'kept' });
+    expect(spool.get(id)).toMatchObject({ held: true });
   });
 
   test('counts an attempt without an outcome as uncertain once, however often the spool is opened', async () => {

@@ -27,7 +27,7 @@ export async function startRunner(o: {
   readonly smarthosts: Smarthosts;
   readonly onEvent: OnRelayEvent;
 }): Promise<Runner> {
-  const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), env: o.env, hostname: localHostname() });
+  const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), hostname: localHostname() });
   const couriers = new Map<string, { readonly of: unknown; readonly courier: HostCourier | undefined }>();
   const courierFor = (route: Route): HostCourier | undefined => {
     const key = routeKey(route);

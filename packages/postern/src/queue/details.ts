@@ -57,6 +57,8 @@ function formatRecord(record: JournalRecord): string {
       return `held: ${record.reason}`;
     case 'release':
       return 'released';
+    case 'notifying':
+      return `${record.kind} notification ${record.dsn} begun`;
     case 'notified':
       return `${record.kind} notification ${record.dsn} for ${record.to.map((to) => `<${to}>`).join(', ')}`;
     default:
