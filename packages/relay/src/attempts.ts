@@ -1,4 +1,4 @@
-import type { Entry, EntryId, EntryState, ForwardPath, Outcome } from '@postern/core';
+import type { Entry, EntryId, EntryState, ForwardPath, JournalRecord, Outcome } from '@postern/core';
 import type { Aftermath } from './aftermath.ts';
 import { isGone, nextTry, openRecipients, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
 import { envelopeFor, type Item, type Job, type Lane } from './lane.ts';
@@ -13,7 +13,8 @@ export class Attempts {
   readonly #serial: Serial;
   readonly #placement: Placement;
   readonly #aftermath: Aftermath;
-  readonly #numbers = new Map<EntryId, number>();
+  /** Entries that couriers have, one job for each lane. */
+  readonly #active = new Map<EntryId, Set<Job>>();
 
   constructor(c: QueueContext, o: { serial: Serial; placement: Placement; aftermath: Aftermath }) {
     this.#c = c;
@@ -31,25 +32,40 @@ export class Attempts {
     }
     const routes = this.#c.routes();
     const { from } = state.envelope;
+    const active = [...(this.#active.get(item.id) ?? [])];
     const open = openRecipients(state);
     const mine = open.filter((to) => {
       const route = routes.take(to, from)?.route;
-      return route !== undefined && routeKey(route) === lane.key;
+      if (route === undefined || routeKey(route) !== lane.key) return false;
+      // Another courier has it still: when that one is done, the entry is placed again.
+      return !active.some(({ recipients }) => recipients.has(to));
     });
-    if (mine.length < open.length || mine.length === 0) this.#placement.place(state);
+    if (mine.length < open.length) this.#placement.place(state);
     if (mine.length === 0) {
       lane.drop(item);
       return undefined;
     }
     if (lane.elapsed(item) >= this.#c.schedule.expireMs) {
-      void this.#aftermath.pass(lane, item, new Set(mine));
+      void this.#aftermath.pass(lane, item, { recipients: new Set(mine) });
       return undefined;
     }
-    const n = Math.max(state.attempts, this.#numbers.get(item.id) ?? 0) + 1;
-    this.#numbers.set(item.id, n);
-    const { arrived } = state;
-    const entry = this.#entry(state, mine);
-    return { item, entry, n, from, arrived, attempted: false, outcomes: new Map(), records: [], finished: false };
+    const job: Job = {
+      ...{ item, entry: this.#entry(state, mine), from, arrived: state.arrived, downs: lane.downs, linkLost: false },
+      ...{ recipients: new Set(mine), outcomes: new Map(), records: [], attempted: false, finished: false },
+      n: Math.max(state.attempts, ...active.map(({ n }) => n)) + 1,
+    };
+    this.#active.set(item.id, new Set([...active, job]));
+    return job;
+  }
+
+  /** The courier is done with it, and so are we. An entry that was taken out meanwhile may belong somewhere again. */
+  #end(job: Job): void {
+    const { id } = job.item;
+    const active = this.#active.get(id);
+    active?.delete(job);
+    if (active?.size === 0) this.#active.delete(id);
+    const state = this.#c.spool.get(id);
+    if (state !== undefined && !state.held) this.#placement.place(state);
   }
 
   /** The entry as a courier gets it. */
@@ -78,7 +94,8 @@ export class Attempts {
    * few syncs. For what is simply delivered the removal is the record.
    */
   async outcome(lane: Lane, job: Job, to: ForwardPath, outcome: Outcome): Promise<void> {
-    const { item, n } = job;
+    const { item } = job;
+    job.linkLost ||= lane.linkLost(job);
     job.outcomes.set(to, outcome);
     job.finished = job.outcomes.size === job.entry.envelope.recipients.length;
     const state = job.finished ? this.#c.spool.get(item.id) : undefined;
@@ -94,14 +111,14 @@ export class Attempts {
       return;
     }
     const recorded = this.#c.spool
-      .record(item.id, { type: 'outcome', at: this.#c.env.wallNow(), n, to, outcome })
+      .record(item.id, this.#outcomeRecord(job, to, outcome))
       .then(() => this.#tell(lane, job, to));
     job.records.push(recorded);
     recorded.catch(() => {});
     if (!job.finished) return;
     await this.#settle(lane, job, async () => {
       await Promise.all(job.records);
-      await this.#aftermath.pass(lane, item, new Set(job.outcomes.keys()), outcome);
+      await this.#aftermath.pass(lane, item, job);
     });
   }
 
@@ -109,22 +126,29 @@ export class Attempts {
   async #settle(lane: Lane, job: Job, work: () => Promise<void>): Promise<void> {
     try {
       await work();
+      this.#end(job);
     } catch (error) {
-      if (isGone(error)) return lane.drop(job.item);
+      if (isGone(error)) {
+        lane.drop(job.item);
+        this.#end(job);
+        return;
+      }
       this.#c.onEvent({ type: 'error', id: job.item.id, error });
       this.#serial.later(SPOOL_RETRY_MS, async () => {
-        const at = this.#c.env.wallNow();
-        const records = Array.from(
-          job.outcomes,
-          ([to, outcome]) => ({ type: 'outcome', at, n: job.n, to, outcome }) as const,
-        );
         await this.#settle(lane, job, async () => {
+          const records = Array.from(job.outcomes, ([to, outcome]) => this.#outcomeRecord(job, to, outcome));
           await this.#c.spool.record(job.item.id, ...records);
-          for (const { to } of records) this.#tell(lane, job, to);
-          await this.#aftermath.pass(lane, job.item, new Set(job.outcomes.keys()));
+          for (const to of job.outcomes.keys()) this.#tell(lane, job, to);
+          await this.#aftermath.pass(lane, job.item, job);
         });
       });
     }
+  }
+
+  /** What the far side did not answer because the link was lost is no attempt: its number is used again. */
+  #outcomeRecord({ n, linkLost }: Job, to: ForwardPath, outcome: Outcome): JournalRecord {
+    const spared = linkLost && outcome.type === 'deferred' && outcome.reply === undefined;
+    return { type: 'outcome', at: this.#c.env.wallNow(), n: spared ? 0 : n, to, outcome };
   }
 
   #tell(lane: Lane, job: Job, to: ForwardPath): void {
@@ -154,7 +178,7 @@ export class Attempts {
       if (!isGone(error)) this.#c.onEvent({ type: 'error', id: job.item.id, error });
     }
     lane.back(job.item, waitMs ?? 0);
-    this.#numbers.delete(job.item.id);
+    this.#end(job);
   }
 }
 

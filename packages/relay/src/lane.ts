@@ -1,29 +1,19 @@
 import {
-  type Courier,
-  type CourierReport,
   type Entry,
   type EntryId,
   type Env,
   type Envelope,
   type ForwardPath,
   isLinkDown,
-  type Link,
   type Outcome,
   type ReversePath,
   SpoolError,
 } from '@postern/core';
-import { createHeap } from './heap.ts';
+import { Backlog } from './backlog.ts';
 import type { Route } from './routes.ts';
+import { Run } from './run.ts';
 import { backoff, type Schedule } from './schedule.ts';
-
-/** What delivers to a host. */
-export interface HostCourier {
-  /** Its name, for people and journals. */
-  readonly host: string;
-  readonly courier: Courier;
-  /** The link the courier uses; absent for a plain smarthost. */
-  readonly link?: Link;
-}
+import { type HostCourier, Way } from './way.ts';
 
 /** One entry's place in a lane. */
 export interface Item {
@@ -34,6 +24,8 @@ export interface Item {
   busy: boolean;
   /** Charged deferrals since it came here. */
   deferrals: number;
+  /** It was out when a session failed: it goes alone until it has a reply, so that a bad one takes no other along twice. */
+  alone: boolean;
   /** The lane's uptime, whole ms, at which its queue life began; negative when that was before the lane. */
   readonly born: number;
 }
@@ -42,8 +34,15 @@ export interface Item {
 export interface Job {
   readonly item: Item;
   readonly entry: Entry;
+  /** Those it is for. */
+  readonly recipients: ReadonlySet<ForwardPath>;
+  /** Number of the attempt, from 1. */
   readonly n: number;
   attempted: boolean;
+  /** How often the way had been closed when it was pulled, or last attempted. */
+  downs: number;
+  /** The way was closed before all outcomes came. */
+  linkLost: boolean;
   readonly outcomes: Map<ForwardPath, Outcome>;
   /** Outcomes being recorded. */
   readonly records: Promise<void>[];
@@ -75,70 +74,67 @@ export interface LaneContext {
 /** How long a lane trusts a link that is down and does not redial, before it asks for a channel anyway. */
 const LINK_ASK_MS = 60_000;
 
-interface Run {
-  readonly jobs: Map<EntryId, Job>;
-  /** When it last pulled an entry, monotonic ms. */
-  pulledAt: number;
-}
-
 /**
- * The queue of one route's goal. Ready entries are pulled by courier runs in the order they became ready; deferred ones wait in a heap. A failed session
- * makes the lane wait, not its entries, and what the failed session had pulled goes to the end, so that one bad message never blocks others. While
- * the link is down nothing runs, nothing is charged and no time passes for what waits here.
+ * The queue of one route's goal. Ready entries are pulled by courier runs in the order they became ready; deferred ones wait until they are due. A session that
+ * fails without a single reply makes the lane wait, not its entries; the entry that was next to be answered waits longer, and all that were out go alone
+ * the next time, so that one bad message never blocks others. While the link is down nothing runs, nothing is charged and no time passes for what waits here.
  */
 export class Lane {
   readonly key: string;
   readonly route: Route;
-  readonly items: Map<EntryId, Item> = new Map();
   /** Why it waits as a whole; empty when it does not. */
   reason = '';
   readonly #c: LaneContext;
-  #ready: Item[] = [];
-  #head = 0;
-  readonly #waiting = createHeap<Item>();
+  readonly #way: Way;
+  readonly #backlog = new Backlog<Item>();
   readonly #runs = new Set<Run>();
-  readonly #idle = new Set<() => void>();
+  #idle: (() => void)[] = [];
   #notBefore = 0;
   #failures = 0;
-  #up = true;
-  #uptime = 0;
-  #upSince: number;
+  /** The entry that was next to be answered when the last session failed. */
+  #suspect: EntryId | undefined;
   #timer: Disposable | undefined;
-  #target: HostCourier | undefined;
-  #watch: Disposable | undefined;
   #closed = false;
 
   constructor(c: LaneContext, key: string, route: Route) {
     this.#c = c;
     this.key = key;
     this.route = route;
-    this.#upSince = c.env.monotonicNow();
-    this.#retarget();
+    this.#way = new Way(c.env, () => c.courierFor(route), {
+      opened: () => this.#opened(),
+      changed: () => this.pump(),
+    });
+    this.#way.look();
   }
 
   /** The host's name. */
   get host(): string {
-    return this.#target?.host ?? this.route.host ?? this.route.smarthost ?? '';
+    return this.#way.target?.host ?? this.route.host ?? this.route.smarthost ?? '';
   }
 
-  /** The way to the host is open, as far as is known. */
-  get up(): boolean {
-    return this.#up;
+  /** What waits here, or is out. */
+  get items(): ReadonlyMap<EntryId, Item> {
+    return this.#backlog.items;
   }
 
-  /** Milliseconds for which the way to the host was open. */
-  #uptimeNow(): number {
-    return this.#uptime + (this.#up ? this.#c.env.monotonicNow() - this.#upSince : 0);
+  /** How often the way was closed. */
+  get downs(): number {
+    return this.#way.downs;
+  }
+
+  /** The link was lost since the job was last attempted: what came of it is not its fault. */
+  linkLost(job: Job): boolean {
+    return this.#way.target?.link !== undefined && (!this.#way.up || this.#way.downs !== job.downs);
   }
 
   /** Queue life of an item, ms. */
   elapsed(item: Item): number {
-    return this.#uptimeNow() - item.born;
+    return this.#way.uptime - item.born;
   }
 
   /** When an item is tried next, monotonic ms; undefined while that depends on the link. */
   nextTry(item: Item): number | undefined {
-    return this.#up || this.#target?.link === undefined
+    return this.#way.up || this.#way.target?.link === undefined
       ? Math.max(item.due, this.#notBefore, this.#c.env.monotonicNow())
       : undefined;
   }
@@ -151,110 +147,77 @@ export class Lane {
       due: 0,
       busy: false,
       deferrals: 0,
-      born: Math.round(this.#uptimeNow() - elapsed),
+      alone: false,
+      born: Math.round(this.#way.uptime - elapsed),
     };
-    this.items.set(id, item);
-    this.#push(item);
+    this.#backlog.add(item);
     this.pump();
   }
 
   drop(item: Item): void {
-    if (this.items.get(item.id) === item) this.items.delete(item.id);
+    this.#backlog.drop(item);
+  }
+
+  /** It has not been dropped. */
+  has(item: Item): boolean {
+    return this.#backlog.has(item);
   }
 
   /** Puts an item back: due after `waitMs`, or at the end of what is ready. */
   back(item: Item, waitMs: number): void {
-    item.busy = false;
-    if (this.items.get(item.id) !== item) return;
-    if (waitMs <= 0) {
-      this.#push(item);
-      return;
-    }
-    item.due = this.#c.env.monotonicNow() + waitMs;
-    this.#waiting.push(item.due, item);
-  }
-
-  #push(item: Item): void {
-    item.due = 0;
-    this.#ready.push(item);
+    if (!this.has(item)) return;
+    if (waitMs <= 0) this.#backlog.ready(item);
+    else this.#backlog.defer(item, this.#c.env.monotonicNow() + waitMs);
   }
 
   /** Makes one entry, or all, due now, and forgets the host's back-off. */
   flush(id?: EntryId): void {
     this.#notBefore = 0;
     this.#failures = 0;
-    for (const item of id === undefined ? this.items.values() : [this.items.get(id)]) {
-      if (item !== undefined && !item.busy && item.due !== 0) this.#push(item);
-    }
+    if (id === undefined) this.#backlog.promote();
+    else this.#backlog.hasten(id);
     this.pump();
   }
 
   /** Asks the link to dial now. */
   wake(): void {
-    this.#retarget();
-    this.#target?.link?.wake('flush');
-    if (this.#target?.link === undefined) this.#setUp(true);
+    this.#way.wake();
   }
 
-  /** The courier may have changed. */
-  #retarget(): void {
-    const target = this.#c.courierFor(this.route);
-    if (target?.link !== this.#target?.link || target === undefined) {
-      this.#watch?.[Symbol.dispose]();
-      this.#watch = target?.link?.watch(() => this.#linkChanged());
-    }
-    this.#target = target;
-    const state = target?.link?.state.type;
-    if (state !== undefined) this.#setUp(state === 'up' || state === 'idle');
-  }
-
-  #linkChanged(): void {
-    const state = this.#target?.link?.state.type;
-    const wasUp = this.#up;
-    this.#setUp(state === 'up' || state === 'idle');
-    if (state === 'up' && !wasUp) this.flush();
-    else this.pump();
-  }
-
-  #setUp(up: boolean): void {
-    if (up === this.#up) return;
-    const now = this.#c.env.monotonicNow();
-    if (this.#up) this.#uptime += now - this.#upSince;
-    this.#upSince = now;
-    this.#up = up;
-    if (up) this.reason = '';
+  #opened(): void {
+    this.reason = '';
+    if (this.#way.target?.link?.state.type !== 'up') return;
+    this.#notBefore = 0;
+    this.#failures = 0;
+    this.#backlog.promote();
   }
 
   /** Starts what can start, and sets the timer for the rest. */
   pump(): void {
     if (this.#closed) return;
-    this.#timer?.[Symbol.dispose]();
-    this.#timer = undefined;
     const now = this.#c.env.monotonicNow();
-    for (let due = this.#waiting.peek(); due !== undefined && due <= now; due = this.#waiting.peek()) {
-      const item = this.#waiting.pop();
-      if (item !== undefined && item.due === due && this.items.get(item.id) === item) this.#push(item);
-    }
+    this.#backlog.promote(now);
     let wait = this.#waitMs(now);
-    if (wait === 0 && this.#start(now)) wait = this.#waitMs(now);
-    const due = this.#waiting.peek();
+    if (wait === 0 && this.#start()) wait = this.#waitMs(now);
+    const due = this.#backlog.nextDue;
     const soonest = Math.min(
       wait || Number.POSITIVE_INFINITY,
       due === undefined ? Number.POSITIVE_INFINITY : due - now,
     );
-    if (soonest !== Number.POSITIVE_INFINITY) this.#timer = this.#c.env.schedule(soonest, () => this.pump());
+    this.#timer?.[Symbol.dispose]();
+    this.#timer = soonest === Number.POSITIVE_INFINITY ? undefined : this.#c.env.schedule(soonest, () => this.pump());
   }
 
   /** Milliseconds until a run may start; undefined: not by time. */
   #waitMs(now: number): number | undefined {
-    if (this.#ready.length === this.#head) return undefined;
+    if (this.#backlog.peek() === undefined) return undefined;
+    this.#way.look();
     if (now < this.#notBefore) return this.#notBefore - now;
-    this.#retarget();
-    const state = this.#target?.link?.state;
+    const state = this.#way.target?.link?.state;
     if (state?.type !== 'down') return this.#nextRunMs(now);
     this.reason = state.error.message;
     if (state.retryAt !== undefined || state.error.permanent) return undefined;
-    const waited = now - this.#upSince;
+    const waited = now - this.#way.since;
     return waited >= LINK_ASK_MS ? this.#nextRunMs(now) : LINK_ASK_MS - waited;
   }
 
@@ -268,118 +231,110 @@ export class Lane {
   }
 
   /** False when there is no courier. */
-  #start(now: number): boolean {
-    const target = this.#target;
+  #start(): boolean {
+    const { target } = this.#way;
     if (target === undefined) {
       this.reason = `nothing delivers to ${this.host}`;
       return false;
     }
-    const run: Run = { jobs: new Map(), pulledAt: now };
-    this.#runs.add(run);
-    void this.#run(run, target).then(
-      () => this.#ended(run),
-      (error) => {
-        this.#c.error(error);
-        this.#ended(run);
+    const run = new Run({
+      ...{ target, backlog: this.#backlog, signal: this.#c.signal, now: () => this.#c.env.monotonicNow() },
+      prepare: (item) => this.#c.prepare(this, item),
+      attempting: (job, receipt) => {
+        job.downs = this.#way.downs;
+        return this.#c.attempting(this, job, receipt);
       },
-    );
+      outcome: (job, to, outcome) => {
+        if ('reply' in outcome && target.link === undefined) this.#way.set(true);
+        return this.#c.outcome(this, job, to, outcome);
+      },
+    });
+    this.#runs.add(run);
+    void this.#run(run, target)
+      .catch((error) => this.#c.error(error))
+      .then(() => {
+        this.#runs.delete(run);
+        if (this.#runs.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+        this.pump();
+      });
     return true;
   }
 
-  #ended(run: Run): void {
-    this.#runs.delete(run);
-    if (this.#runs.size === 0) for (const resolve of this.#idle) resolve();
-    this.pump();
-  }
-
-  #take(): Item | undefined {
-    while (this.#head < this.#ready.length) {
-      const item = this.#ready[this.#head++];
-      if (this.#head > 1024 && this.#head * 2 > this.#ready.length) {
-        this.#ready = this.#ready.slice(this.#head);
-        this.#head = 0;
-      }
-      if (item !== undefined && !item.busy && item.due === 0 && this.items.get(item.id) === item) return item;
-    }
-    this.#ready = [];
-    this.#head = 0;
-    return undefined;
-  }
-
-  async *#batch(run: Run): AsyncGenerator<Entry> {
-    for (let item = this.#take(); item !== undefined && !this.#closed; item = this.#take()) {
-      item.busy = true;
-      const job = this.#c.prepare(this, item);
-      if (job === undefined) continue;
-      run.jobs.set(item.id, job);
-      run.pulledAt = this.#c.env.monotonicNow();
-      yield job.entry;
-    }
-  }
-
   async #run(run: Run, target: HostCourier): Promise<void> {
-    const job = (id: EntryId): Job => {
-      const found = run.jobs.get(id);
-      if (found === undefined) throw new SpoolError(`the courier was not given ${id}`, { code: 'gone' });
-      return found;
-    };
-    const report: CourierReport = {
-      signal: this.#c.signal,
-      attempting: async (id, { receipt }) => {
-        const found = job(id);
-        await this.#c.attempting(this, found, receipt);
-        found.attempted = true;
-      },
-      outcome: (id, to, outcome) => this.#c.outcome(this, job(id), to, outcome),
-    };
     let failure: { error: unknown } | undefined;
-    try {
-      await target.courier(this.#batch(run), report);
-    } catch (error) {
+    await run.deliver().catch((error: unknown) => {
       failure = { error };
-    }
-    const undone = [...run.jobs.values()].filter((each) => !each.finished);
-    const progress = run.jobs.size > undone.length || run.jobs.size === 0;
-    if (failure === undefined && (undone.length === 0 || progress)) {
-      this.#failures = 0;
-      this.reason = '';
-      if (target.link === undefined) this.#setUp(true);
-      for (const each of undone) await this.#c.unsent(this, each, { reason: '', waitMs: 0 });
-      return;
-    }
-    await this.#failed(undone, failure?.error ?? new Error('the courier gave everything back'));
+    });
+    const undone = run.jobs.filter((job) => !job.finished);
+    if (failure !== undefined) return await this.#failed(run, undone, failure.error);
+    if (undone.length > 0 && undone.length === run.jobs.length)
+      return await this.#failed(run, undone, new Error('the courier gave everything back'));
+    if (run.jobs.length > 0) this.#failures = 0;
+    this.reason = '';
+    if (target.link === undefined) this.#way.set(true);
+    for (const job of undone) await this.#c.unsent(this, job, { reason: '', waitMs: 0 });
   }
 
-  async #failed(undone: readonly Job[], error: unknown): Promise<void> {
+  async #failed(run: Run, undone: readonly Job[], error: unknown): Promise<void> {
     const reason = error instanceof Error ? error.message : String(error);
-    const now = this.#c.env.monotonicNow();
     const broken = error instanceof SpoolError && ['corrupt', 'gone'].includes(error.code);
     if (this.#closed || this.#c.signal.aborted || broken) {
       for (const job of undone) await this.#c.unsent(this, job, { reason: '', waitMs: 0 });
       return;
     }
-    this.reason = reason;
-    this.#failures++;
-    const waitMs = backoff(this.#c.schedule, this.#failures);
-    const down = isLinkDown(error);
-    if (down && this.#target?.link === undefined) this.#setUp(false);
+    if (isLinkDown(error)) await this.#linkFailed(undone, reason);
+    else await this.#sessionFailed(run, undone, reason);
+  }
+
+  async #linkFailed(undone: readonly Job[], reason: string): Promise<void> {
+    const waitMs = backoff(this.#c.schedule, ++this.#failures);
     // While its state is down, the link itself tells when to go on; else it may be back already.
-    const byLink = down && this.#target?.link !== undefined;
-    this.#notBefore = now + (byLink ? Math.min(waitMs, 1000 * 2 ** Math.min(this.#failures - 1, 6)) : waitMs);
-    for (const job of undone) await this.#c.unsent(this, job, { reason, waitMs: down ? undefined : waitMs });
-    this.#c.failed(this, down ? { reason } : { reason, waitMs });
+    const byLink = this.#way.target?.link !== undefined;
+    if (!byLink) this.#way.set(false);
+    const soon = 1000 * 2 ** Math.min(this.#failures - 1, 6);
+    this.#notBefore = this.#c.env.monotonicNow() + (byLink ? Math.min(waitMs, soon) : waitMs);
+    this.reason = reason;
+    for (const job of undone) await this.#c.unsent(this, job, { reason, waitMs: undefined });
+    this.#c.failed(this, { reason });
+  }
+
+  /**
+   * Replies come in order: the first entry without one is the likeliest to have ended the session, and it alone is deferred. The host is to blame too when it
+   * answered nothing at all; when the same entry ends one session after the other, the host's own back-off stays where it is.
+   */
+  async #sessionFailed(run: Run, undone: readonly Job[], reason: string): Promise<void> {
+    const { schedule, env } = this.#c;
+    const { jobs, unanswered } = run;
+    for (const { item } of unanswered) item.alone = true;
+    const [first] = unanswered;
+    const again = first !== undefined && first.item.id === this.#suspect;
+    this.#suspect = first?.item.id;
+    const answered = unanswered.length < jobs.length;
+    if (answered) this.#failures = 0;
+    else if (!again || this.#failures === 0) this.#failures++;
+    const hostMs = answered ? 0 : backoff(schedule, this.#failures);
+    if (hostMs > 0) {
+      this.#notBefore = env.monotonicNow() + hostMs;
+      this.reason = reason;
+    }
+    for (const job of undone) {
+      const waitMs = job === first && !job.attempted ? backoff(schedule, ++job.item.deferrals) : 0;
+      await this.#c.unsent(this, job, { reason, waitMs });
+    }
+    if (hostMs > 0) this.#c.failed(this, { reason, waitMs: hostMs });
   }
 
   /** Resolves when no courier runs. */
   settled(): Promise<void> {
-    return this.#runs.size === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.add(resolve));
+    return this.#runs.size === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve));
   }
 
   /** Starts nothing more. */
   close(): void {
     this.#closed = true;
+    for (const run of this.#runs) run.end();
     this.#timer?.[Symbol.dispose]();
-    this.#watch?.[Symbol.dispose]();
+    this.#way.close();
   }
 }
 
