@@ -126,6 +126,10 @@ export async function rig(
     schedule?: RunnerOptions['schedule'];
     disk?: Disk;
     before?: (spool: Spool) => Promise<void>;
+    /** Its disk hangs: it is not closed at the end. */
+    abandoned?: boolean;
+    /** The courier has no link. */
+    smarthost?: boolean;
   } = {},
 ): Promise<Rig> {
   const env = virtualEnv();
@@ -149,7 +153,7 @@ export async function rig(
   const runner = createRunner({
     spool,
     routes: () => compileRoutes(self.routes),
-    courierFor: (route) => ({ host: route.host ?? '', courier, link }),
+    courierFor: (route) => ({ host: route.host ?? '', courier, ...(o.smarthost ? {} : { link }) }),
     bounces: {
       async deliver(message) {
         bounced.push(await textOf(message));
@@ -163,6 +167,7 @@ export async function rig(
   });
   let closed = false;
   onTestFinished(async () => {
+    if (o.abandoned) return;
     const closing = runner.close({ graceMs: 0 }).then(() => {
       closed = true;
     });
