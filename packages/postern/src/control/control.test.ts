@@ -30,6 +30,43 @@ test('an answer of many megabytes arrives whole', async () => {
   await server.close();
 });
 
+test('an array of many elements is made while it is written, and other requests are answered meanwhile', async () => {
+  const path = join(dir, 'c.sock');
+  let made = 0;
+  function* many(): Generator<{ n: number; text: string }> {
+    while (made < 20_000) yield { n: made++, text: 'x'.repeat(1000) };
+  }
+  const server = await openControlServer(path, { many, made: () => made });
+  const slow = connect(path);
+  slow.pause();
+  slow.write('{"method":"many"}\n');
+  for (let before = -1, now = 0; now === 0 || now !== before; ) {
+    before = now;
+    now = Number(await callControl(path, 'made'));
+  }
+  // Nobody reads: what is made is what the socket holds.
+  expect(made).toBeLessThan(10_000);
+  slow.destroy();
+  made = 0;
+  const all = (await callControl(path, 'many')) as { n: number }[];
+  expect(all.map(({ n }) => n)).toEqual(Array.from({ length: 20_000 }, (_, n) => n));
+  made = 20_000;
+  expect(await callControl(path, 'many')).toEqual([]);
+  await server.close();
+});
+
+test('an array that fails half way is no answer', async () => {
+  const path = join(dir, 'c.sock');
+  const server = await openControlServer(path, {
+    *half() {
+      yield 1;
+      throw new Error('bad');
+    },
+  });
+  await expect(callControl(path, 'half')).rejects.toMatchObject({ code: 'temporary' });
+  await server.close();
+});
+
 test('an error keeps its code and its fix; an unknown method is told', async () => {
   const path = join(dir, 'c.sock');
   const server = await openControlServer(path, {

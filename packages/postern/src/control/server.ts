@@ -2,6 +2,10 @@ import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { errnoOf, PosternError } from '../errors.ts';
 import { CONTROL_MAX_CONNECTIONS, type ControlResponse, REQUEST_MAX_BYTES } from './protocol.ts';
+import { inTurns } from './turns.ts';
+
+/** Characters of a long answer written at once. */
+const CHUNK = 64 * 1024;
 
 /**
  * What a handler returns to keep the connection for itself: called once the `{"result":null}` line is written, with the paused socket and
@@ -9,7 +13,7 @@ import { CONTROL_MAX_CONNECTIONS, type ControlResponse, REQUEST_MAX_BYTES } from
  */
 export type TakeSocket = (socket: Socket, leftover: Buffer) => void;
 
-/** What answers one method: a value that JSON can hold, a {@link TakeSocket}, or a thrown {@link PosternError}. */
+/** What answers one method: a value that JSON can hold, a generator of an array's elements, a {@link TakeSocket}, or a thrown {@link PosternError}. */
 export type ControlHandler = (params: Record<string, unknown>) => unknown;
 
 /** The methods a control server answers, by name. */
@@ -117,9 +121,10 @@ function serve(socket: Socket, handlers: ControlHandlers): void {
       const line = pending.subarray(0, end).toString('utf8');
       pending = pending.subarray(end + 1);
       socket.pause();
-      const { response, take } = await answer(line, handlers);
+      const { response, elements, take } = await answer(line, handlers);
       if (socket.destroyed) return;
-      const room = socket.write(`${JSON.stringify(response)}\n`);
+      if (elements !== undefined) await writeArray(socket, elements);
+      const room = elements !== undefined || socket.write(`${JSON.stringify(response)}\n`);
       if (take !== undefined) {
         socket.off('data', onData);
         take(socket, pending);
@@ -134,6 +139,25 @@ function serve(socket: Socket, handlers: ControlHandlers): void {
   socket.on('data', onData);
 }
 
+/** A result of many elements, of which few are in memory at a time. What fails on the way ends the connection: half is told already. */
+async function writeArray(socket: Socket, elements: Iterable<unknown>): Promise<void> {
+  let text = '{"result":[';
+  let separator = '';
+  try {
+    for await (const element of inTurns(elements)) {
+      text += separator + JSON.stringify(element);
+      separator = ',';
+      if (text.length < CHUNK) continue;
+      if (!socket.write(text)) await drained(socket);
+      text = '';
+      if (socket.destroyed) return;
+    }
+    if (!socket.write(`${text}]}\n`)) await drained(socket);
+  } catch {
+    socket.destroy();
+  }
+}
+
 function drained(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     socket.once('drain', resolve);
@@ -144,7 +168,7 @@ function drained(socket: Socket): Promise<void> {
 async function answer(
   line: string,
   handlers: ControlHandlers,
-): Promise<{ response: ControlResponse; take?: TakeSocket }> {
+): Promise<{ response: ControlResponse; elements?: Iterable<unknown>; take?: TakeSocket }> {
   try {
     const request: unknown = JSON.parse(line);
     const { method, params } = Object(request) as { method?: unknown; params?: unknown };
@@ -153,6 +177,9 @@ async function answer(
     }
     const result = await handlers[method]?.(Object(params ?? {}) as Record<string, unknown>);
     if (typeof result === 'function') return { response: { result: null }, take: result as TakeSocket };
+    if (Object.prototype.toString.call(result) === '[object Generator]') {
+      return { response: { result: [] }, elements: result as Iterable<unknown> };
+    }
     return { response: { result: result ?? null } };
   } catch (error) {
     if (error instanceof PosternError) {

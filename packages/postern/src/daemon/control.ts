@@ -1,8 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LinkState } from '@postern/core';
+import type { EntryState, LinkState } from '@postern/core';
 import type { ResolvedHost } from '@postern/ssh';
 import type { ControlHandlers } from '../control/server.ts';
+import { inTurns } from '../control/turns.ts';
 import { bouncesDirectory, spoolDirectory } from '../paths.ts';
 import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { detailsOf, type QueueDetails } from '../queue/details.ts';
@@ -92,44 +93,51 @@ export function controlHandlers(parts: DaemonParts): ControlHandlers {
   };
 }
 
-function rows(parts: DaemonParts): QueueRow[] {
+/** Every entry, one at a time: there may be a hundred thousand. */
+function* rows(parts: DaemonParts): Generator<QueueRow> {
+  const rowOf = rowMaker(parts);
+  for (const state of parts.spool.entries()) yield rowOf(state);
+}
+
+function rowMaker(parts: DaemonParts): (state: EntryState) => QueueRow {
   const routeOf = routeFinder(parts.live.routes);
   const now = parts.env.wallNow();
-  return [...parts.spool.entries()].map((state) => {
+  return (state) => {
     const { active: taken = false, next, reason = '', recipients = [] } = parts.runner.waiting(state.id) ?? {};
     // A courier that has it may still wait for the link; then nothing is happening yet.
     const active = taken && recipients.some(({ host }) => parts.hosts.get(host ?? '')?.link.state.type === 'up');
     return toRow(state, { routeOf, now, active, next, reason });
-  });
+  };
 }
 
 function details(parts: DaemonParts, id: string): Promise<QueueDetails> {
-  const entry = findEntry(parts.spool, id);
-  const row = rows(parts).find((candidate) => candidate.id === entry.id);
-  if (row === undefined) throw noEntry(id);
+  const row = rowMaker(parts)(findEntry(parts.spool, id));
   return detailsOf(row, { spool: parts.spool, dir: spoolDirectory(parts.live.config.stateDir) });
 }
 
 /** Makes due, and wakes the links concerned: all, one entry, or what goes through one host. */
-function flush(parts: DaemonParts, what: string | undefined): { entries: number } {
+async function flush(parts: DaemonParts, what: string | undefined): Promise<{ entries: number }> {
   const host = what === undefined ? undefined : parts.hosts.get(what);
   const smarthost = parts.smarthosts.all.some((one) => one.smarthost === what);
-  if (what !== undefined && host === undefined && !smarthost) findEntry(parts.spool, what);
-  const concerned = rows(parts).filter(
-    (row) =>
-      row.state !== 'held' &&
-      (what === undefined || row.id === what || row.recipients.some((recipient) => recipient.host === what)),
-  );
+  const one = what === undefined || host !== undefined || smarthost ? undefined : findEntry(parts.spool, what);
+  let entries = 0;
+  for await (const row of inTurns(one === undefined ? rows(parts) : [rowMaker(parts)(one)])) {
+    const concerned = what === undefined || one !== undefined || row.recipients.some((to) => to.host === what);
+    if (row.state !== 'held' && concerned) entries++;
+  }
   if (what === undefined) for (const { link } of parts.hosts.all) link.wake('flush');
   host?.link.wake('flush');
   parts.runner.flush(what);
-  return { entries: concerned.length };
+  return { entries };
 }
 
 async function status(parts: DaemonParts): Promise<DaemonStatus> {
   const queue = { active: 0, queued: 0, deferred: 0, held: 0 };
-  const waiting = rows(parts);
-  for (const row of waiting) queue[row.state] += 1;
+  const routes = new Map<string, RouteStatus>();
+  for await (const row of inTurns(rows(parts))) {
+    queue[row.state] += 1;
+    countByRoute(routes, row);
+  }
   const bounces = bouncesDirectory(parts.live.config.stateDir);
   return {
     pid: process.pid,
@@ -157,7 +165,7 @@ async function status(parts: DaemonParts): Promise<DaemonStatus> {
     forwards: forwardStatus(parts.forwards),
     reverses: parts.reverses.status,
     queue,
-    routes: byRoute(waiting),
+    routes: [...routes.values()],
     bounces: { path: bounces, messages: await countMessages(bounces) },
   };
 }
@@ -166,22 +174,18 @@ function formatHost({ user, hostname, port }: ResolvedHost): string {
   return `${user}@${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`;
 }
 
-function byRoute(rows: readonly QueueRow[]): RouteStatus[] {
-  const routes = new Map<string, RouteStatus>();
-  for (const { recipients, next, reason } of rows) {
-    const open = recipients.filter(({ outcome }) => outcome !== 'delivered' && outcome !== 'failed');
-    for (const [key, { route, host }] of new Map(open.map((to) => [JSON.stringify([to.route, to.host]), to]))) {
-      const before = routes.get(key);
-      // ISO 8601 in UTC sorts by time.
-      const soonest = [before?.next, next].filter((at) => at != null).sort()[0] ?? null;
-      routes.set(key, {
-        ...{ route, host, next: soonest },
-        entries: (before?.entries ?? 0) + 1,
-        reason: before?.reason || reason,
-      });
-    }
+function countByRoute(routes: Map<string, RouteStatus>, { recipients, next, reason }: QueueRow): void {
+  const open = recipients.filter(({ outcome }) => outcome !== 'delivered' && outcome !== 'failed');
+  for (const [key, { route, host }] of new Map(open.map((to) => [JSON.stringify([to.route, to.host]), to]))) {
+    const before = routes.get(key);
+    // ISO 8601 in UTC sorts by time.
+    const soonest = [before?.next, next].filter((at) => at != null).sort()[0] ?? null;
+    routes.set(key, {
+      ...{ route, host, next: soonest },
+      entries: (before?.entries ?? 0) + 1,
+      reason: before?.reason || reason,
+    });
   }
-  return [...routes.values()];
 }
 
 /** Those read too: they lie there until somebody takes them away. */
