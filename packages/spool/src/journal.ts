@@ -66,7 +66,7 @@ interface OpenAttempt {
   readonly n: number;
   readonly receipt: string | undefined;
   /** Already counted in `uncertain`. */
-  counted: boolean;
+  readonly counted: boolean;
 }
 
 interface Tally {
@@ -165,9 +165,10 @@ export class Ledger {
       tally.open = undefined;
       return;
     }
-    tally.open ??= { n: 0, receipt: outcome.receipt, counted: false };
-    if (!tally.open.counted) tally.uncertain++;
-    tally.open.counted = true;
+    const { n, receipt, counted } = tally.open ?? { n: 0, receipt: undefined, counted: false };
+    if (!counted) tally.uncertain++;
+    // An attempt that only looked at an earlier one's receipt has none of its own.
+    tally.open = { n, receipt: outcome.receipt ?? receipt, counted: true };
   }
 
   /** Called after recovery: an attempt that was under way when its process ended is uncertain. */

@@ -324,6 +324,15 @@ describe('the journal', () => {
       unresolved: [],
     });
   });
+
+  test('keeps the receipt of a far session that has not ended when it was looked at', async () => {
+    const { spool } = await setup();
+    const id = await spool.accept(envelopeTo('a@x.example'), bytes(MESSAGE));
+    const still = { type: 'outcome', at: 5, n: 1, to, outcome: { type: 'uncertain', receipt: 'r1' } } as const;
+    await spool.record(id, attempt(1, 'r1'), still);
+    await spool.record(id, attempt(2), still);
+    expect(spool.get(id)).toMatchObject({ unresolved: [{ receipt: 'r1', recipients: [to] }] });
+  });
 });
 
 describe('removal', () => {
