@@ -1,5 +1,5 @@
 import type { EntryId, EntryState, ForwardPath, Outcome } from '@postern/core';
-import { isGone, nextTry, openRecipients, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
+import { BATCH, isGone, nextTry, openRecipients, otherWork, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
 import type { Item, Lane } from './lane.ts';
 import { EXPIRED, type Notices } from './notices.ts';
 import { outcomeEvent } from './outcome-event.ts';
@@ -161,7 +161,9 @@ export class Aftermath {
 
   async #sweep(lane: Lane): Promise<void> {
     const { expireMs, delayNoticeMs } = this.#c.schedule;
+    let count = 0;
     for (const item of [...lane.items.values()]) {
+      if (++count % BATCH === 0) await otherWork();
       const elapsed = lane.elapsed(item);
       if (this.#serial.closed) return;
       if (item.busy || elapsed < delayNoticeMs || !lane.has(item)) continue;

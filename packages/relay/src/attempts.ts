@@ -1,10 +1,11 @@
-import type { Entry, EntryId, EntryState, ForwardPath, JournalRecord, Outcome } from '@postern/core';
+import type { Entry, EntryId, EntryState, Envelope, ForwardPath, JournalRecord, Outcome } from '@postern/core';
 import type { Aftermath } from './aftermath.ts';
 import { isGone, nextTry, openRecipients, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
-import { envelopeFor, type Item, type Job, type Lane } from './lane.ts';
+import type { Item, Lane } from './lane.ts';
 import { outcomeEvent } from './outcome-event.ts';
 import type { Placement } from './placement.ts';
 import { routeKey } from './routes.ts';
+import type { Job } from './run.ts';
 import type { Serial } from './serial.ts';
 
 /** What a courier is given, and what it says of it, made durable. */
@@ -188,4 +189,9 @@ function isAllDelivered(state: EntryState, job: Job): boolean {
     const latest = job.outcomes.get(to) ?? outcome;
     return latest?.type === 'delivered' && (!latest.relayed || notified);
   });
+}
+
+/** The envelope of some of an entry's recipients. */
+function envelopeFor(envelope: Envelope, to: ReadonlySet<ForwardPath>): Envelope {
+  return { ...envelope, recipients: envelope.recipients.filter((recipient) => to.has(recipient.to)) };
 }

@@ -41,3 +41,11 @@ export function nextTry(
 export function isGone(error: unknown): boolean {
   return error instanceof SpoolError && error.code === 'gone';
 }
+
+/** Entries looked at before other work gets its turn: there may be a hundred thousand. */
+export const BATCH = 512;
+
+/** Lets other work have its turn. */
+export function otherWork(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,17 +1,7 @@
-import {
-  type Entry,
-  type EntryId,
-  type Env,
-  type Envelope,
-  type ForwardPath,
-  isLinkDown,
-  type Outcome,
-  type ReversePath,
-  SpoolError,
-} from '@postern/core';
+import { type EntryId, type Env, type ForwardPath, isLinkDown, type Outcome, SpoolError } from '@postern/core';
 import { Backlog } from './backlog.ts';
 import type { Route } from './routes.ts';
-import { Run } from './run.ts';
+import { type Job, Run } from './run.ts';
 import { backoff, type Schedule } from './schedule.ts';
 import { type HostCourier, Way } from './way.ts';
 
@@ -28,29 +18,6 @@ export interface Item {
   alone: boolean;
   /** The lane's uptime, whole ms, at which its queue life began; negative when that was before the lane. */
   readonly born: number;
-}
-
-/** One pull of an entry by a courier. */
-export interface Job {
-  readonly item: Item;
-  readonly entry: Entry;
-  /** Those it is for. */
-  readonly recipients: ReadonlySet<ForwardPath>;
-  /** Number of the attempt, from 1. */
-  readonly n: number;
-  attempted: boolean;
-  /** How often the way had been closed when it was pulled, or last attempted. */
-  downs: number;
-  /** The way was closed before all outcomes came. */
-  linkLost: boolean;
-  readonly outcomes: Map<ForwardPath, Outcome>;
-  /** Outcomes being recorded. */
-  readonly records: Promise<void>[];
-  /** Of the message. */
-  readonly from: ReversePath;
-  readonly arrived: number;
-  /** Set when every recipient has its outcome. */
-  finished: boolean;
 }
 
 /** What a lane needs from the runner. */
@@ -267,9 +234,9 @@ export class Lane {
     });
     const undone = run.jobs.filter((job) => !job.finished);
     if (failure !== undefined) return await this.#failed(run, undone, failure.error);
-    if (undone.length > 0 && undone.length === run.jobs.length)
+    if (undone.length > 0 && undone.length === run.pulled)
       return await this.#failed(run, undone, new Error('the courier gave everything back'));
-    if (run.jobs.length > 0) this.#failures = 0;
+    if (run.pulled > 0) this.#failures = 0;
     this.reason = '';
     if (target.link === undefined) this.#way.set(true);
     for (const job of undone) await this.#c.unsent(this, job, { reason: '', waitMs: 0 });
@@ -304,12 +271,11 @@ export class Lane {
    */
   async #sessionFailed(run: Run, undone: readonly Job[], reason: string): Promise<void> {
     const { schedule, env } = this.#c;
-    const { jobs, unanswered } = run;
+    const { answered, unanswered } = run;
     for (const { item } of unanswered) item.alone = true;
     const [first] = unanswered;
     const again = first !== undefined && first.item.id === this.#suspect;
     this.#suspect = first?.item.id;
-    const answered = unanswered.length < jobs.length;
     if (answered) this.#failures = 0;
     else if (!again || this.#failures === 0) this.#failures++;
     const hostMs = answered ? 0 : backoff(schedule, this.#failures);
@@ -336,9 +302,4 @@ export class Lane {
     this.#timer?.[Symbol.dispose]();
     this.#way.close();
   }
-}
-
-/** The envelope of some of an entry's recipients. */
-export function envelopeFor(envelope: Envelope, to: ReadonlySet<ForwardPath>): Envelope {
-  return { ...envelope, recipients: envelope.recipients.filter((recipient) => to.has(recipient.to)) };
 }

@@ -6,11 +6,35 @@ import {
   type EntryId,
   type ForwardPath,
   type Outcome,
+  type ReversePath,
   SpoolError,
 } from '@postern/core';
 import type { Backlog } from './backlog.ts';
-import type { Item, Job } from './lane.ts';
+import type { Item } from './lane.ts';
 import type { HostCourier } from './way.ts';
+
+/** One pull of an entry by a courier. */
+export interface Job {
+  readonly item: Item;
+  readonly entry: Entry;
+  /** Those it is for. */
+  readonly recipients: ReadonlySet<ForwardPath>;
+  /** Number of the attempt, from 1. */
+  readonly n: number;
+  attempted: boolean;
+  /** How often the way had been closed when it was pulled, or last attempted. */
+  downs: number;
+  /** The way was closed before all outcomes came. */
+  linkLost: boolean;
+  readonly outcomes: Map<ForwardPath, Outcome>;
+  /** Outcomes being recorded. */
+  readonly records: Promise<void>[];
+  /** Of the message. */
+  readonly from: ReversePath;
+  readonly arrived: number;
+  /** Set when every recipient has its outcome. */
+  finished: boolean;
+}
 
 /** What a run needs of its lane. */
 export interface RunOptions {
@@ -26,8 +50,11 @@ export interface RunOptions {
 
 /** One call of a courier: what it pulled, and what it said of that. */
 export class Run {
-  /** When it last pulled an entry, monotonic ms. */
+  /** How many entries it pulled, and when the last, monotonic ms. */
+  pulled = 0;
   pulledAt: number;
+  /** Something was replied to. */
+  answered = false;
   readonly #o: RunOptions;
   readonly #jobs = new Map<EntryId, Job>();
   /** The last entry pulled goes alone. */
@@ -52,12 +79,12 @@ export class Run {
     }
   }
 
-  /** What was pulled, in order. */
+  /** What was pulled, in order, but for what has its replies: a run may take a hundred thousand. */
   get jobs(): readonly Job[] {
     return [...this.#jobs.values()];
   }
 
-  /** What was pulled and got no reply. */
+  /** Those of them that got no reply at all. */
   get unanswered(): readonly Job[] {
     return this.jobs.filter(({ outcomes }) => ![...outcomes.values()].some((outcome) => 'reply' in outcome));
   }
@@ -80,6 +107,7 @@ export class Run {
       if (job === undefined) continue;
       this.#jobs.set(item.id, job);
       this.#out++;
+      this.pulled++;
       this.#alone = item.alone;
       this.pulledAt = now();
       yield job.entry;
@@ -101,9 +129,13 @@ export class Run {
       },
       outcome: async (id, to, outcome) => {
         const found = job(id);
-        if ('reply' in outcome) found.item.alone = false;
+        const replied = 'reply' in outcome;
+        if (replied) found.item.alone = false;
+        this.answered ||= replied;
         await this.#o.outcome(found, to, outcome);
-        if (found.finished) this.#next();
+        if (!found.finished) return;
+        if (replied) this.#jobs.delete(id);
+        this.#next();
       },
     };
   }

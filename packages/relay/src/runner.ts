@@ -1,7 +1,7 @@
 import type { EntryId, EntryState, Env, Spool } from '@postern/core';
 import { Aftermath } from './aftermath.ts';
 import { Attempts } from './attempts.ts';
-import { openRecipients, type QueueContext } from './context.ts';
+import { BATCH, openRecipients, otherWork, type QueueContext } from './context.ts';
 import type { OnRelayEvent } from './event.ts';
 import type { LaneContext } from './lane.ts';
 import { type Bounces, createNotices } from './notices.ts';
@@ -11,8 +11,6 @@ import { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
 import { Serial } from './serial.ts';
 import type { HostCourier } from './way.ts';
 
-/** Entries placed at the start before other work gets its turn. */
-const PLACE_BATCH = 512;
 /** How long close() lets couriers finish, ms. */
 const DRAIN_MS = 5_000;
 
@@ -107,7 +105,7 @@ class QueueRunner implements Runner {
     for (const state of this.#c.spool.entries()) {
       if (this.#closed) return;
       this.#place(state);
-      if (++count % PLACE_BATCH === 0) await new Promise<void>((resolve) => setImmediate(resolve));
+      if (++count % BATCH === 0) await otherWork();
     }
   }
 

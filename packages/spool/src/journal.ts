@@ -168,7 +168,7 @@ export class Ledger {
     const { n, receipt, counted } = tally.open ?? { n: 0, receipt: undefined, counted: false };
     if (!counted) tally.uncertain++;
     // An attempt that only looked at an earlier one's receipt has none of its own.
-    tally.open = { n, receipt: outcome.receipt ?? receipt, counted: true };
+    tally.open = { n, receipt: receipt ?? outcome.receipt, counted: true };
   }
 
   /** Called after recovery: an attempt that was under way when its process ended is uncertain. */
