@@ -2,7 +2,19 @@ import { type Courier, deferred, type EntryId, type ForwardPath, LinkError, type
 import type { RelayEvent } from '@postern/relay';
 import { settle } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
-import { body, delivered, down, envelope, HOUR, MINUTE, quickDisk, refused, rig, scriptedCourier } from './support.ts';
+import {
+  body,
+  delivered,
+  down,
+  envelope,
+  HOUR,
+  MINUTE,
+  quickDisk,
+  refused,
+  rig,
+  scriptedCourier,
+  stateLink,
+} from './support.ts';
 
 const lost = (): LinkError => new LinkError('gone', { code: 'lost', layer: 'channel' });
 const sent = (events: RelayEvent[]) =>
@@ -195,6 +207,34 @@ describe('many entries that grow old', () => {
     expect(r.events.filter(({ type }) => type === 'notified')).toHaveLength(40);
     expect(most).toBeLessThan(4);
   });
+});
+
+test('what grows old at a host that refuses every session is given up for that host alone', async () => {
+  const courier: Courier = async (batch) => {
+    for await (const _entry of batch) throw new Error('554 go away');
+  };
+  const away = stateLink('away');
+  away.set({ type: 'down', error: down(), retryAt: 0 });
+  const r = await rig(courier, {
+    links: { away },
+    schedule: { expireMs: 5 * HOUR },
+    routes: [
+      { match: ['away.example'], host: 'away' },
+      { match: ['*'], host: 'gate' },
+    ],
+  });
+  const old: EntryId[] = [];
+  for (let at = 0; at < 6; at++)
+    old.push(await r.spool.accept(envelope(['a@x.example', 'b@away.example'], ''), body()));
+  await r.advance(4 * HOUR);
+  for (const to of addresses(6)) await r.spool.accept(envelope(to, ''), body());
+  await r.advance(3 * HOUR);
+  for (const id of old) {
+    expect(r.spool.get(id)?.recipients.map(({ to, outcome }) => [to, outcome?.type])).toEqual([
+      ['a@x.example', 'failed'],
+      ['b@away.example', undefined],
+    ]);
+  }
 });
 
 describe('uncertain outcomes', () => {

@@ -128,6 +128,8 @@ export async function rig(
     before?: (spool: Spool) => Promise<void>;
     /** Its disk hangs: it is not closed at the end. */
     abandoned?: boolean;
+    /** Hosts with a link of their own. */
+    links?: Record<string, Link>;
     /** The courier has no link. */
     smarthost?: boolean;
   } = {},
@@ -153,7 +155,11 @@ export async function rig(
   const runner = createRunner({
     spool,
     routes: () => compileRoutes(self.routes),
-    courierFor: (route) => ({ host: route.host ?? '', courier, ...(o.smarthost ? {} : { link }) }),
+    courierFor: (route) => ({
+      host: route.host ?? '',
+      courier,
+      ...(o.smarthost ? {} : { link: o.links?.[route.host ?? ''] ?? link }),
+    }),
     bounces: {
       async deliver(message) {
         bounced.push(await textOf(message));

@@ -169,7 +169,8 @@ export class Aftermath {
       if (item.busy || elapsed < delayNoticeMs || !lane.has(item)) continue;
       const state = this.#c.spool.get(item.id);
       if (state === undefined) continue;
-      if (elapsed >= expireMs) await this.pass(lane, item, { recipients: new Set(openRecipients(state)) });
+      if (elapsed >= expireMs)
+        await this.pass(lane, item, { recipients: new Set(this.#placement.through(lane, state)) });
       else if (!state.delayNotified)
         await this.#serial
           .run(item.id, () => this.#tellDelay(lane, item))

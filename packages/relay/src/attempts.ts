@@ -4,7 +4,6 @@ import { isGone, nextTry, openRecipients, type QueueContext, SPOOL_RETRY_MS } fr
 import type { Item, Lane } from './lane.ts';
 import { outcomeEvent } from './outcome-event.ts';
 import type { Placement } from './placement.ts';
-import { routeKey } from './routes.ts';
 import type { Job } from './run.ts';
 import type { Serial } from './serial.ts';
 
@@ -31,17 +30,13 @@ export class Attempts {
       lane.drop(item);
       return undefined;
     }
-    const routes = this.#c.routes();
     const { from } = state.envelope;
     const active = [...(this.#active.get(item.id) ?? [])];
-    const open = openRecipients(state);
-    const mine = open.filter((to) => {
-      const route = routes.take(to, from)?.route;
-      if (route === undefined || routeKey(route) !== lane.key) return false;
-      // Another courier has it still: when that one is done, the entry is placed again.
-      return !active.some(({ recipients }) => recipients.has(to));
-    });
-    if (mine.length < open.length) this.#placement.place(state);
+    // What another courier has still is placed again when that one is done.
+    const mine = this.#placement
+      .through(lane, state)
+      .filter((to) => !active.some(({ recipients }) => recipients.has(to)));
+    if (mine.length < openRecipients(state).length) this.#placement.place(state);
     if (mine.length === 0) {
       lane.drop(item);
       return undefined;

@@ -49,6 +49,15 @@ export class Placement {
     }
   }
 
+  /** The open recipients of an entry that go through a lane now. */
+  through(lane: Lane, state: EntryState): ForwardPath[] {
+    const routes = this.#c.routes();
+    return openRecipients(state).filter((to) => {
+      const route = routes.take(to, state.envelope.from)?.route;
+      return route !== undefined && routeKey(route) === lane.key;
+    });
+  }
+
   #lane(route: Route): Lane {
     const key = routeKey(route);
     let lane = this.lanes.get(key);
