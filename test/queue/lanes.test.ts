@@ -8,6 +8,7 @@ import {
   down,
   envelope,
   HOUR,
+  later,
   MINUTE,
   quickDisk,
   refused,
@@ -235,6 +236,28 @@ test('what grows old at a host that refuses every session is given up for that h
       ['b@away.example', undefined],
     ]);
   }
+});
+
+test('an entry that has grown old elsewhere is tried before it is given up', async () => {
+  let seen = 0;
+  const r = await rig(
+    scriptedCourier(() => {
+      seen++;
+      return later;
+    }),
+    {
+      before: async (spool) => {
+        const id = await spool.accept(envelope('a@x.example', ''), body());
+        await spool.record(id, { type: 'next', at: 0, due: 0, reason: 'the other host', elapsed: 200 * HOUR });
+      },
+    },
+  );
+  await r.rest();
+  expect(seen).toBe(1);
+  expect(r.events.flatMap((event) => (event.type === 'outcome' ? [event.status] : []))).toEqual([
+    'deferred',
+    'expired',
+  ]);
 });
 
 describe('uncertain outcomes', () => {

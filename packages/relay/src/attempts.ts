@@ -41,7 +41,8 @@ export class Attempts {
       lane.drop(item);
       return undefined;
     }
-    if (lane.elapsed(item) >= this.#c.schedule.expireMs) {
+    // Where it is new it is tried once at least: its queue life may be from another host, or from before a restart.
+    if (item.deferrals > 0 && lane.elapsed(item) >= this.#c.schedule.expireMs) {
       void this.#aftermath.pass(lane, item, { recipients: new Set(mine) });
       return undefined;
     }
