@@ -14,8 +14,6 @@ export interface Item {
   busy: boolean;
   /** Charged deferrals since it came here. */
   deferrals: number;
-  /** It was out when a session failed: it goes alone until it has a reply, so that a bad one takes no other along twice. */
-  alone: boolean;
   /** The lane's uptime, whole ms, at which its queue life began; negative when that was before the lane. */
   readonly born: number;
 }
@@ -58,6 +56,8 @@ export class Lane {
   #idle: (() => void)[] = [];
   #notBefore = 0;
   #failures = 0;
+  /** What was out when a session failed: each goes alone until it has a reply, so that a bad one takes no other along twice. */
+  readonly #alone = new WeakSet<Item>();
   /** The entry that was next to be answered when the last session failed. */
   #suspect: EntryId | undefined;
   #timer: Disposable | undefined;
@@ -114,7 +114,6 @@ export class Lane {
       due: 0,
       busy: false,
       deferrals: 0,
-      alone: false,
       born: Math.round(this.#way.uptime - elapsed),
     };
     this.#backlog.add(item);
@@ -205,7 +204,13 @@ export class Lane {
       return false;
     }
     const run = new Run({
-      ...{ target, backlog: this.#backlog, signal: this.#c.signal, now: () => this.#c.env.monotonicNow() },
+      ...{
+        target,
+        backlog: this.#backlog,
+        alone: this.#alone,
+        signal: this.#c.signal,
+        now: () => this.#c.env.monotonicNow(),
+      },
       prepare: (item) => this.#c.prepare(this, item),
       attempting: (job, receipt) => {
         job.downs = this.#way.downs;
@@ -272,7 +277,7 @@ export class Lane {
   async #sessionFailed(run: Run, undone: readonly Job[], reason: string): Promise<void> {
     const { schedule, env } = this.#c;
     const { answered, unanswered } = run;
-    for (const { item } of unanswered) item.alone = true;
+    for (const { item } of unanswered) this.#alone.add(item);
     const [first] = unanswered;
     const again = first !== undefined && first.item.id === this.#suspect;
     this.#suspect = first?.item.id;

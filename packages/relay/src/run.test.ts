@@ -10,11 +10,17 @@ const reply: Outcome = { type: 'delivered', reply: { code: 250, lines: ['ok'] } 
 function runOf(count: number, courier: Courier): Run {
   const backlog = new Backlog<Item>();
   for (let at = 0; at < count; at++) {
-    const item = { id: String(at) as EntryId, due: 0, busy: false, deferrals: 0, alone: false };
+    const item = { id: String(at) as EntryId, due: 0, busy: false, deferrals: 0 };
     backlog.add(item as Item);
   }
   return new Run({
-    ...{ target: { host: 'gate', courier }, backlog, signal: new AbortController().signal, now: () => 0 },
+    ...{
+      target: { host: 'gate', courier },
+      backlog,
+      alone: new WeakSet<Item>(),
+      signal: new AbortController().signal,
+      now: () => 0,
+    },
     prepare: (item) => ({ item, entry: { id: item.id } as Entry, outcomes: new Map() }) as unknown as Job,
     attempting: async () => {},
     async outcome(job, recipient, outcome) {

@@ -40,6 +40,8 @@ export interface Job {
 export interface RunOptions {
   readonly target: HostCourier;
   readonly backlog: Backlog<Item>;
+  /** What goes alone, until it has a reply. */
+  readonly alone: WeakSet<Item>;
   readonly signal: AbortSignal;
   readonly now: () => number;
   /** The job for an item, or undefined when there is nothing to try now. */
@@ -96,9 +98,9 @@ export class Run {
   }
 
   async *#batch(): AsyncGenerator<Entry> {
-    const { backlog, prepare, now } = this.#o;
+    const { backlog, alone, prepare, now } = this.#o;
     for (let item = backlog.peek(); item !== undefined && !this.#over; item = backlog.peek()) {
-      if (this.#out > 0 && (this.#alone || item.alone)) {
+      if (this.#out > 0 && (this.#alone || alone.has(item))) {
         await this.#turn.promise;
         continue;
       }
@@ -108,7 +110,7 @@ export class Run {
       this.#jobs.set(item.id, job);
       this.#out++;
       this.pulled++;
-      this.#alone = item.alone;
+      this.#alone = alone.has(item);
       this.pulledAt = now();
       yield job.entry;
     }
@@ -130,7 +132,7 @@ export class Run {
       outcome: async (id, to, outcome) => {
         const found = job(id);
         const replied = 'reply' in outcome;
-        if (replied) found.item.alone = false;
+        if (replied) this.#o.alone.delete(found.item);
         this.answered ||= replied;
         await this.#o.outcome(found, to, outcome);
         if (!found.finished) return;
