@@ -309,27 +309,29 @@ describe('one bad message', () => {
 describe('uncertain outcomes', () => {
   const lost: Outcome = { type: 'uncertain', receipt: 'r' };
 
-  test('are tried again with their receipt, and held the third time with a reason', async () => {
+  test('are tried again with their receipt, and after the third time held with a reason unless it proves something', async () => {
     const unresolved: unknown[] = [];
     const r = await rig(
       scriptedCourier((entry) => {
-        unresolved.push(entry.unresolved);
+        unresolved.push([entry.unresolved, ...(entry.ask ?? [])]);
         return lost;
       }),
     );
     const id = await r.spool.accept(envelope('a@x.example'), body());
     await r.advance(10 * MINUTE);
     expect(unresolved).toEqual([
-      [],
-      [{ receipt: `r-${id}`, recipients: ['a@x.example'] }],
-      [{ receipt: `r-${id}`, recipients: ['a@x.example'] }],
+      [[]],
+      [[{ receipt: `r-${id}`, recipients: ['a@x.example'] }]],
+      [[{ receipt: `r-${id}`, recipients: ['a@x.example'] }]],
+      [[{ receipt: `r-${id}`, recipients: ['a@x.example'] }], 'a@x.example'],
     ]);
     expect(r.spool.get(id)).toMatchObject({ held: true });
     expect(r.runner.waiting(id)?.reason).toContain('lost 3 times');
     expect(r.events.at(-1)).toMatchObject({ type: 'held', id });
     expect(await r.runner.release(id)).toBe(true);
     await r.rest();
-    expect(unresolved).toHaveLength(4);
+    expect(unresolved).toHaveLength(5);
+    expect(unresolved[4]).toHaveLength(1);
   });
 
   test('are also what a courier leaves behind that dies after attempting', async () => {

@@ -1,4 +1,4 @@
-import type { EntryId, EntryState, ForwardPath, Outcome } from '@postern/core';
+import type { EntryId, EntryState, ForwardPath, Outcome, RecipientState } from '@postern/core';
 import { BATCH, isGone, nextTry, openRecipients, otherWork, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
 import type { Item, Lane } from './lane.ts';
 import { EXPIRED, type Notices } from './notices.ts';
@@ -10,6 +10,8 @@ import type { Serial } from './serial.ts';
 /** What a pass was about. */
 interface Passed {
   readonly recipients: ReadonlySet<ForwardPath>;
+  /** Those of them that were sent to only with proof that nothing was accepted before. */
+  readonly asked?: ReadonlySet<ForwardPath>;
   /** The link was lost before the far side had answered for all. */
   readonly linkLost?: boolean;
 }
@@ -41,7 +43,7 @@ export class Aftermath {
       const waiting = state.recipients.filter(({ to }) => open.has(to) && o.recipients.has(to));
       if (waiting.length === 0) lane.drop(item);
       else if (lane.elapsed(item) >= this.#c.schedule.expireMs) await this.#expire(lane, item, { state, waiting });
-      else if (waiting.some(({ uncertain, outcome }) => this.#mustHold(uncertain, outcome)))
+      else if (waiting.some((recipient) => this.#mustHold(state, recipient, o.asked)))
         await this.#holdUncertain(lane, state);
       else {
         const outcomes = waiting.map(({ outcome }) => outcome);
@@ -58,7 +60,19 @@ export class Aftermath {
     });
   }
 
-  #mustHold(uncertain: number, outcome: Outcome | undefined): boolean {
+  /** Uncertain so often that it is not sent again unless its receipt proves that it was not accepted. */
+  mustAsk(state: EntryState, to: ForwardPath): boolean {
+    const recipient = state.recipients.find((each) => each.to === to);
+    return recipient !== undefined && this.#isDoubtful(recipient) && hasReceipt(state, to);
+  }
+
+  /** Its receipt proved nothing, or it has none. */
+  #mustHold(state: EntryState, recipient: RecipientState, asked: ReadonlySet<ForwardPath> | undefined): boolean {
+    if (recipient.outcome?.type !== 'uncertain') return false;
+    return asked?.has(recipient.to) === true || (this.#isDoubtful(recipient) && !hasReceipt(state, recipient.to));
+  }
+
+  #isDoubtful({ outcome, uncertain }: RecipientState): boolean {
     return outcome?.type === 'uncertain' && uncertain > 0 && uncertain % this.#c.schedule.holdAfterUncertain === 0;
   }
 
@@ -177,4 +191,8 @@ export class Aftermath {
           .catch((error) => this.#c.onEvent({ type: 'error', id: item.id, error }));
     }
   }
+}
+
+function hasReceipt(state: EntryState, to: ForwardPath): boolean {
+  return state.unresolved.some(({ recipients }) => recipients.includes(to));
 }

@@ -46,13 +46,28 @@ export class Attempts {
       void this.#aftermath.pass(lane, item, { recipients: new Set(mine) });
       return undefined;
     }
+    const asked = new Set(mine.filter((to) => this.#aftermath.mustAsk(state, to)));
     const job: Job = {
-      ...{ item, entry: this.#entry(state, mine), from, arrived: state.arrived, downs: lane.downs, linkLost: false },
+      ...{
+        item,
+        entry: this.#entry(state, mine, asked),
+        asked,
+        from,
+        arrived: state.arrived,
+        downs: lane.downs,
+        linkLost: false,
+      },
       ...{ recipients: new Set(mine), outcomes: new Map(), records: [], attempted: false, finished: false },
       n: Math.max(state.attempts, ...active.map(({ n }) => n)) + 1,
     };
     this.#active.set(item.id, new Set([...active, job]));
     return job;
+  }
+
+  /** What was uncertain came to nothing, and is no attempt. */
+  disproved({ item }: Job, to: ForwardPath): Promise<void> {
+    const outcome: Outcome = { type: 'deferred', reason: 'the link was lost before the message was there' };
+    return this.#c.spool.record(item.id, { type: 'outcome', at: this.#c.env.wallNow(), n: 0, to, outcome });
   }
 
   /** The courier is done with it, and so are we. An entry that was taken out meanwhile may belong somewhere again. */
@@ -66,13 +81,13 @@ export class Attempts {
   }
 
   /** The entry as a courier gets it. */
-  #entry(state: EntryState, mine: readonly ForwardPath[]): Entry {
+  #entry(state: EntryState, mine: readonly ForwardPath[], ask: ReadonlySet<ForwardPath>): Entry {
     const { id, size } = state;
     const to = new Set(mine);
     const unresolved = state.unresolved
       .map(({ receipt, recipients }) => ({ receipt, recipients: recipients.filter((each) => to.has(each)) }))
       .filter(({ recipients }) => recipients.length > 0);
-    return { id, size, envelope: envelopeFor(state.envelope, to), unresolved, open: () => this.#c.spool.read(id) };
+    return { id, size, envelope: envelopeFor(state.envelope, to), unresolved, ask, open: () => this.#c.spool.read(id) };
   }
 
   attempting(lane: Lane, job: Job, receipt: string | undefined): Promise<void> {

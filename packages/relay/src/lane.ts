@@ -28,6 +28,7 @@ export interface LaneContext {
   /** The job for an item, or undefined when there is nothing to try now. */
   prepare(lane: Lane, item: Item): Job | undefined;
   attempting(lane: Lane, job: Job, receipt: string | undefined): Promise<void>;
+  disproved(job: Job, to: ForwardPath): Promise<void>;
   outcome(lane: Lane, job: Job, to: ForwardPath, outcome: Outcome): Promise<void>;
   /** The courier gave a job back undone, `reason` why. */
   unsent(lane: Lane, job: Job, o: { reason: string; waitMs: number | undefined }): Promise<void>;
@@ -216,6 +217,7 @@ export class Lane {
         job.downs = this.#way.downs;
         return this.#c.attempting(this, job, receipt);
       },
+      disproved: (job, to) => this.#c.disproved(job, to),
       outcome: (job, to, outcome) => {
         if ('reply' in outcome && target.link === undefined) this.#way.set(true);
         return this.#c.outcome(this, job, to, outcome);

@@ -23,6 +23,7 @@ function runOf(count: number, courier: Courier): Run {
     },
     prepare: (item) => ({ item, entry: { id: item.id } as Entry, outcomes: new Map() }) as unknown as Job,
     attempting: async () => {},
+    disproved: async () => {},
     async outcome(job, recipient, outcome) {
       job.outcomes.set(recipient, outcome);
       job.finished = true;

@@ -22,6 +22,8 @@ export interface Job {
   /** Number of the attempt, from 1. */
   readonly n: number;
   attempted: boolean;
+  /** Those of the recipients that are sent to only with proof that nothing was accepted before. */
+  readonly asked: ReadonlySet<ForwardPath>;
   /** How often the way had been closed when it was pulled, or last attempted. */
   downs: number;
   /** The way was closed before all outcomes came. */
@@ -47,6 +49,7 @@ export interface RunOptions {
   /** The job for an item, or undefined when there is nothing to try now. */
   prepare(item: Item): Job | undefined;
   attempting(job: Job, receipt: string | undefined): Promise<void>;
+  disproved(job: Job, to: ForwardPath): Promise<void>;
   outcome(job: Job, to: ForwardPath, outcome: Outcome): Promise<void>;
 }
 
@@ -129,6 +132,7 @@ export class Run {
         await this.#o.attempting(found, receipt);
         found.attempted = true;
       },
+      disproved: (id, to) => this.#o.disproved(job(id), to),
       outcome: async (id, to, outcome) => {
         const found = job(id);
         const replied = 'reply' in outcome;

@@ -90,6 +90,7 @@ class QueueRunner implements Runner {
       ...{ env, schedule, courierFor, signal: this.#abort.signal },
       prepare: (lane, item) => this.#attempts.prepare(lane, item),
       attempting: (lane, job, receipt) => this.#attempts.attempting(lane, job, receipt),
+      disproved: (job, to) => this.#attempts.disproved(job, to),
       outcome: (lane, job, to, outcome) => this.#attempts.outcome(lane, job, to, outcome),
       unsent: (lane, job, how) => this.#attempts.unsent(lane, job, how),
       failed: (lane, { reason, waitMs }) => {

@@ -27,10 +27,11 @@ export class Resolver {
 
   /**
    * Reports what is known of an entry's unresolved recipients, and returns those to send to: the new ones, those that were proven not to
-   * be accepted, and those of whom nothing can be proven. A far session that has not ended keeps its recipients uncertain.
+   * be accepted, and those of whom nothing can be proven, unless the entry asks for proof. A far session that has not ended keeps its recipients uncertain.
    */
   async prepare(entry: Entry): Promise<readonly Recipient[]> {
     const known = new Map<ForwardPath, Outcome>();
+    for (const to of entry.ask ?? []) known.set(to, { type: 'uncertain' });
     // A later attempt was made knowing the earlier ones, so it is asked first.
     for (const { receipt, recipients } of entry.unresolved.toReversed()) {
       const place = parsePlace(receipt);
@@ -38,8 +39,15 @@ export class Resolver {
       const findings = judge(await this.#fetch(place.name), { place, recipients });
       for (const [at, to] of recipients.entries()) {
         const finding = findings[at];
-        if (finding?.type === 'known' && !known.has(to)) known.set(to, finding.outcome);
-        if (finding?.type === 'running' && !known.has(to)) known.set(to, { type: 'uncertain', receipt });
+        const told = known.get(to);
+        if (told !== undefined && told.type !== 'uncertain') continue;
+        if (finding?.type === 'known') known.set(to, finding.outcome);
+        if (finding?.type === 'running' || (finding?.type === 'unknown' && told !== undefined))
+          known.set(to, { type: 'uncertain', receipt });
+        if (finding?.type === 'absent') {
+          known.delete(to);
+          await this.#report.disproved?.(entry.id, to);
+        }
       }
     }
     const { recipients } = entry.envelope;

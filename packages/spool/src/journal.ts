@@ -130,6 +130,7 @@ export class Ledger {
         return;
       case 'outcome':
         this.attempts = Math.max(this.attempts, record.n);
+        if (record.n === 0 && record.outcome.type === 'deferred') this.#disprove(this.#tally(record.to));
         this.#outcome(this.#tally(record.to), record.outcome);
         return;
       case 'next':
@@ -157,6 +158,13 @@ export class Ledger {
         if (record.kind === 'delayed') this.delayNotified = true;
         else for (const to of record.to) this.#tally(to).notified = true;
     }
+  }
+
+  /** No attempt was made since, and none is charged: an uncertain one is known to have come to nothing. */
+  #disprove(tally: Tally): void {
+    if (!tally.open?.counted) return;
+    tally.uncertain--;
+    if (tally.open.n === this.attempts) this.attempts = Math.max(0, this.attempts - 1);
   }
 
   #outcome(tally: Tally, outcome: Outcome): void {

@@ -325,6 +325,28 @@ describe('the journal', () => {
     });
   });
 
+  test('takes back an uncertain attempt that is proven to have come to nothing, and its count', async () => {
+    const { spool } = await setup();
+    const id = await spool.accept(envelopeTo('a@x.example'), bytes(MESSAGE));
+    for (let time = 0; time < 5; time++) {
+      await spool.record(id, attempt(1, 'r1'), {
+        ...{ type: 'outcome', at: 5, n: 1, to },
+        outcome: { type: 'uncertain', receipt: 'r1' },
+      });
+      expect(spool.get(id)).toMatchObject({ attempts: 1, recipients: [{ uncertain: 1 }] });
+      await spool.record(id, { type: 'outcome', at: 5, n: 0, to, outcome: { type: 'deferred', reason: 'not there' } });
+      expect(spool.get(id)).toMatchObject({ attempts: 0, recipients: [{ uncertain: 0 }], unresolved: [] });
+    }
+    await spool.record(id, attempt(1), {
+      type: 'outcome',
+      at: 5,
+      n: 0,
+      to,
+      outcome: { type: 'deferred', reason: 'cut' },
+    });
+    expect(spool.get(id)).toMatchObject({ attempts: 0, recipients: [{ uncertain: 0 }] });
+  });
+
   test('keeps the receipt of a far session that has not ended when it was looked at', async () => {
     const { spool } = await setup();
     const id = await spool.accept(envelopeTo('a@x.example'), bytes(MESSAGE));

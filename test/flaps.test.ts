@@ -1,0 +1,71 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Gate, readMaildir } from '@postern/gate';
+import { type Simulator, startSimulator } from '@postern/testkit';
+import { startRig } from '@postern/testkit/rig';
+import { createTransport } from 'nodemailer';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { hostPort, makePlace, type Place, postern, type Up, up } from './support/postern.ts';
+
+/** A line that breaks again and again in the middle of a message, whatever of it has left this machine by then. */
+let gate: Gate;
+let line: Simulator;
+let place: Place;
+let daemon: Up;
+const ME = 'gate@gate.test';
+const FLAPS = 20;
+const OCTETS = 1_000_000;
+/** Carried of a message before the line breaks. */
+const CUT = 200_000;
+
+beforeAll(async () => {
+  gate = await startRig();
+  line = await startSimulator({ port: gate.ssh.port });
+  const known = join(gate.dir, 'known-line');
+  await writeFile(known, `[127.0.0.1]:${line.port} ${gate.ssh.hostKey}\n`);
+  const config = `
+[host.gate]
+destination = "${gate.account.user}@127.0.0.1:${line.port}"
+identity = ["${gate.client.identityFile}"]
+known_hosts = ["${known}"]
+[smtp]
+listen = ["127.0.0.1:0"]
+[[route]]
+match = ["*"]
+host = "gate"
+`;
+  place = await makePlace(gate, config, 'flaps');
+  daemon = await up(place);
+});
+afterAll(async () => {
+  await daemon?.stop();
+  await line?.[Symbol.asyncDispose]();
+  await gate?.stop();
+});
+
+interface Row {
+  readonly state: string;
+  readonly attempts: number;
+}
+const queue = async (): Promise<Row[]> => JSON.parse((await postern(place, ['queue', '--json'])).stdout) as Row[];
+
+test(`a message that is cut ${FLAPS} times by its line is not charged, not held, and arrives once`, async () => {
+  line.shape({ bytesPerSecond: 400_000 });
+  const transport = createTransport({ ...hostPort(daemon.smtp[0]), secure: false, ignoreTLS: true });
+  await transport.sendMail({ from: ME, to: ME, subject: 'cut', text: `${'x'.repeat(70)}\n`.repeat(OCTETS / 71) });
+  transport.close();
+  const seen: Row[] = [];
+  for (let flap = 0; flap < FLAPS; flap++) {
+    const before = line.carried.up;
+    await expect.poll(() => line.carried.up - before, { timeout: 120_000, interval: 20 }).toBeGreaterThan(CUT);
+    line.reset();
+    seen.push(...(await queue()));
+    await postern(place, ['queue', 'flush']);
+  }
+  line.shape({});
+  // One shows until the receipt has been looked at: the message may have been there.
+  expect(Math.max(...seen.map(({ attempts }) => attempts))).toBeLessThanOrEqual(1);
+  expect(seen.map(({ state }) => state)).not.toContain('held');
+  await expect.poll(queue, { timeout: 120_000 }).toEqual([]);
+  await expect.poll(async () => (await readMaildir(gate.maildir)).length, { timeout: 30_000 }).toBe(1);
+}, 900_000);
