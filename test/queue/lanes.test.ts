@@ -159,6 +159,24 @@ describe('a link that is lost in mid-message', () => {
   });
 });
 
+test('an uncertain attempt that is disproved before the next is no attempt, however often', async () => {
+  let tries = 0;
+  const courier: Courier = async (batch, report) => {
+    for await (const { id, envelope: of, unresolved, ask } of batch) {
+      const { to } = of.recipients[0] as { to: ForwardPath };
+      expect([r.spool.get(id)?.attempts, ask?.size]).toEqual([tries === 0 ? 0 : 1, 0]);
+      for (const { recipients } of unresolved) await report.disproved?.(id, recipients[0] as ForwardPath);
+      await report.attempting(id, { receipt: 'r' });
+      await report.outcome(id, to, ++tries < 10 ? { type: 'uncertain', receipt: 'r' } : delivered);
+    }
+  };
+  const r = await rig(courier);
+  await r.spool.accept(envelope('a@x.example'), body());
+  await r.advance(3 * HOUR);
+  expect(tries).toBe(10);
+  expect(sent(r.events)).toEqual(['a@x.example']);
+});
+
 describe('a disk that is nearly full', () => {
   test('delays a DSN, and does not lose it', async () => {
     let full = true;

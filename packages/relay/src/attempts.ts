@@ -65,9 +65,11 @@ export class Attempts {
   }
 
   /** What was uncertain came to nothing, and is no attempt. */
-  disproved({ item }: Job, to: ForwardPath): Promise<void> {
+  async disproved(job: Job, to: ForwardPath): Promise<void> {
+    const { id } = job.item;
     const outcome: Outcome = { type: 'deferred', reason: 'the link was lost before the message was there' };
-    return this.#c.spool.record(item.id, { type: 'outcome', at: this.#c.env.wallNow(), n: 0, to, outcome });
+    await this.#c.spool.record(id, { type: 'outcome', at: this.#c.env.wallNow(), n: 0, to, outcome });
+    job.n = (this.#c.spool.get(id)?.attempts ?? 0) + 1;
   }
 
   /** The courier is done with it, and so are we. An entry that was taken out meanwhile may belong somewhere again. */

@@ -20,7 +20,7 @@ export interface Job {
   /** Those it is for. */
   readonly recipients: ReadonlySet<ForwardPath>;
   /** Number of the attempt, from 1. */
-  readonly n: number;
+  n: number;
   attempted: boolean;
   /** Those of the recipients that are sent to only with proof that nothing was accepted before. */
   readonly asked: ReadonlySet<ForwardPath>;
