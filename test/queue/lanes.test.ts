@@ -87,6 +87,56 @@ describe('one bad message', () => {
   });
 });
 
+describe('an entry that a courier waits with for its link', () => {
+  /** Waits for a link that never comes; other hosts take everything. */
+  const waiting =
+    (taken: string[]): Courier =>
+    async (batch, report) => {
+      for await (const { id, envelope: of } of batch) {
+        const to = of.recipients[0]?.to as ForwardPath;
+        if (to.endsWith('@away.example')) {
+          await new Promise((_resolve, reject) => {
+            report.signal.addEventListener('abort', () => reject(report.signal.reason), { once: true });
+          });
+        }
+        await report.attempting(id, {});
+        taken.push(to);
+        await report.outcome(id, to, delivered);
+      }
+    };
+
+  test('goes another way at once when its route changes, and alone', async () => {
+    const routes = [{ match: ['*'], host: 'away' }];
+    const gate = scriptedCourier(() => delivered);
+    const away = waiting([]);
+    // Whose it is, its route says.
+    const r = await rig((batch, report) => (r.routes === routes ? away : gate)(batch, report), {
+      routes,
+      links: { away: stateLink('away') },
+    });
+    const id = await r.spool.accept(envelope('a@away.example'), body());
+    while (!r.runner.waiting(id)?.active) await settle();
+    r.routes = [{ match: ['*'], host: 'gate' }];
+    r.runner.reload();
+    await r.rest();
+    expect(gate.seen).toHaveLength(1);
+    expect([...r.spool.entries()]).toEqual([]);
+    expect(r.events.filter(({ type }) => type === 'host-deferred')).toEqual([]);
+  });
+
+  test('is not sent when it is held meanwhile', async () => {
+    const taken: string[] = [];
+    const r = await rig(waiting(taken));
+    const held = await r.spool.accept(envelope('a@away.example'), body());
+    while (!r.runner.waiting(held)?.active) await settle();
+    await r.spool.accept(envelope('b@x.example'), body());
+    expect(await r.runner.hold(held)).toBe(true);
+    await r.rest();
+    expect(taken).toEqual(['b@x.example']);
+    expect([...r.spool.entries()]).toMatchObject([{ id: held, held: true, attempts: 0 }]);
+  });
+});
+
 describe('an entry that a courier has', () => {
   async function slow(o: { finish: (r: Awaited<ReturnType<typeof rig>>, id: EntryId) => Promise<unknown> }) {
     const given: string[] = [];

@@ -137,6 +137,11 @@ export class Lane {
     else this.#backlog.defer(item, this.#c.env.monotonicNow() + waitMs);
   }
 
+  /** Takes back what couriers have not begun with, where any of it is to go elsewhere, or nowhere. */
+  withdraw(elsewhere: (job: Job) => boolean): void {
+    for (const run of this.#runs) if (run.jobs.some((job) => !job.finished && elsewhere(job))) run.withdraw();
+  }
+
   /** Makes one entry, or all, due now, and forgets the host's back-off. */
   flush(id?: EntryId): void {
     this.#notBefore = 0;
@@ -252,7 +257,7 @@ export class Lane {
   async #failed(run: Run, undone: readonly Job[], error: unknown): Promise<void> {
     const reason = error instanceof Error ? error.message : String(error);
     const broken = error instanceof SpoolError && ['corrupt', 'gone'].includes(error.code);
-    if (this.#closed || this.#c.signal.aborted || broken) {
+    if (this.#closed || this.#c.signal.aborted || broken || run.withdrawn) {
       for (const job of undone) await this.#c.unsent(this, job, { reason: '', waitMs: 0 });
       return;
     }

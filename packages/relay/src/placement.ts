@@ -84,14 +84,22 @@ export class Placement {
   takeOut(id: EntryId): void {
     this.#noRoute.delete(id);
     for (const lane of this.lanes.values()) {
+      lane.withdraw(({ item }) => item.id === id);
       const item = lane.items.get(id);
       if (item !== undefined) lane.drop(item);
     }
   }
 
-  /** The routes changed: what has none is told again. */
+  /** The routes changed: what has none is told again, and what waits with a courier for another's link is taken back. */
   forgetRoutes(): void {
     this.#noRoute.clear();
+    for (const lane of this.lanes.values()) {
+      lane.withdraw(({ item, recipients }) => {
+        const state = this.#c.spool.get(item.id);
+        const here = new Set(state === undefined ? [] : this.through(lane, state));
+        return [...recipients].some((to) => !here.has(to));
+      });
+    }
   }
 
   /** Makes an entry, a host's entries, or all due, and wakes the links concerned. False when there is no such host. */

@@ -60,6 +60,9 @@ export class Run {
   pulledAt: number;
   /** Something was replied to. */
   answered = false;
+  /** See {@link withdraw}. */
+  withdrawn = false;
+  readonly #withdrawal = new AbortController();
   readonly #o: RunOptions;
   readonly #jobs = new Map<EntryId, Job>();
   /** The last entry pulled goes alone. */
@@ -94,6 +97,14 @@ export class Run {
     return this.jobs.filter(({ outcomes }) => ![...outcomes.values()].some((outcome) => 'reply' in outcome));
   }
 
+  /** Takes everything back, unless something of it may be on its way already: what a courier waits for may take days. */
+  withdraw(): void {
+    if (this.jobs.some(({ attempted }) => attempted)) return;
+    this.withdrawn = true;
+    this.end();
+    this.#withdrawal.abort(new Error('taken back'));
+  }
+
   /** Nothing more is pulled. */
   end(): void {
     this.#over = true;
@@ -126,7 +137,7 @@ export class Run {
       return found;
     };
     return {
-      signal: this.#o.signal,
+      signal: AbortSignal.any([this.#o.signal, this.#withdrawal.signal]),
       attempting: async (id, { receipt }) => {
         const found = job(id);
         await this.#o.attempting(found, receipt);
