@@ -7,7 +7,7 @@ import { makePlace, up } from './support/postern.ts';
 
 /**
  * What a large message costs the daemon, by the kernel's own count of its peak (`VmHWM`, proc(5)). Nearly all of it is chunks that were read and wait for the
- * collector, which lets twice its largest young generation pile up (Node 20: 32 MB; with `--max-semi-space-size=1` the message costs 9 MB).
+ * collector: 27 to 29 MB on an idle machine (Node 20; with `--max-semi-space-size=1` 9 MB). The bound leaves a busy one some room.
  */
 const MB = 1_000_000;
 const SIZE = 100 * MB;
@@ -54,7 +54,7 @@ async function send(client: LineClient, size: number): Promise<void> {
 }
 
 test.skipIf(!canMeasure())(
-  'taking a message of 100 MB costs the daemon less than 64 MB, and so does delivering it',
+  'taking a message of 100 MB costs the daemon less than 40 MB, and so does delivering it',
   async () => {
     await using gate = await startRig({ imapd: false, smtp: { sizeLimit: 2 * SIZE } });
     const place = await makePlace(gate, CONFIG, 'large');
@@ -76,7 +76,7 @@ test.skipIf(!canMeasure())(
     process.stdout.write(
       `100 MB: taken with ${Math.round(taken / MB)} MB, delivered with ${Math.round(delivered / MB)} MB\n`,
     );
-    expect(taken).toBeLessThan(64 * MB);
-    expect(delivered).toBeLessThan(64 * MB);
+    expect(taken).toBeLessThan(40 * MB);
+    expect(delivered).toBeLessThan(40 * MB);
   },
 );
