@@ -1,10 +1,9 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { type Gate, readMaildir } from '@postern/gate';
-import { type Simulator, startSimulator } from '@postern/testkit';
+import type { Simulator } from '@postern/testkit';
 import { startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { lineTo } from './support/line.ts';
 import { hostPort, makePlace, type Place, postern, type Up, up } from './support/postern.ts';
 
 /** A line that breaks again and again in the middle of a message, whatever of it has left this machine by then. */
@@ -23,21 +22,10 @@ const BYTES_PER_SECOND = 60_000;
 
 beforeAll(async () => {
   gate = await startRig();
-  line = await startSimulator({ port: gate.ssh.port });
-  const known = join(gate.dir, 'known-line');
-  await writeFile(known, `[127.0.0.1]:${line.port} ${gate.ssh.hostKey}\n`);
-  const config = `
-[host.gate]
-destination = "${gate.account.user}@127.0.0.1:${line.port}"
-identity = ["${gate.client.identityFile}"]
-known_hosts = ["${known}"]
-[smtp]
-listen = ["127.0.0.1:0"]
-[[route]]
-match = ["*"]
-host = "gate"
-`;
-  place = await makePlace(gate, config, 'flaps');
+  const through = await lineTo(gate);
+  line = through.line;
+  const tables = '[smtp]\nlisten = ["127.0.0.1:0"]\n[[route]]\nmatch = ["*"]\nhost = "gate"\n';
+  place = await makePlace(gate, through.host + tables, 'flaps');
   daemon = await up(place);
 });
 afterAll(async () => {

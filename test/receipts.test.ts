@@ -1,11 +1,10 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { type Gate, readMaildir } from '@postern/gate';
-import { type Simulator, startSimulator } from '@postern/testkit';
+import type { Simulator } from '@postern/testkit';
 import { startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { hostPort, makePlace, type Place, postern, type Up, up } from './support/postern.ts';
+import { lineTo } from './support/line.ts';
+import { hostPort, makePlace, PLAIN, type Place, postern, type Up, up } from './support/postern.ts';
 
 /** A line that breaks after the far Exim has taken mail and before its replies are here: the receipt tells, and nothing is sent twice. */
 let gate: Gate;
@@ -17,24 +16,9 @@ const DELAY_MS = 400;
 
 beforeAll(async () => {
   gate = await startRig();
-  line = await startSimulator({ port: gate.ssh.port });
-  const known = join(gate.dir, 'known-line');
-  await writeFile(known, `[127.0.0.1]:${line.port} ${gate.ssh.hostKey}\n`);
-  const config = `
-[host.gate]
-destination = "${gate.account.user}@127.0.0.1:${line.port}"
-identity = ["${gate.client.identityFile}"]
-known_hosts = ["${known}"]
-[[imap]]
-listen = ["127.0.0.1:0"]
-host = "gate"
-[smtp]
-listen = ["127.0.0.1:0"]
-[[route]]
-match = ["*"]
-host = "gate"
-`;
-  place = await makePlace(gate, config, 'receipts');
+  const through = await lineTo(gate);
+  line = through.line;
+  place = await makePlace(gate, through.host + PLAIN, 'receipts');
   daemon = await up(place);
   await daemon.logged(/link (up|down)/);
   expect(daemon.log()).toMatch(/link up/);

@@ -1,21 +1,14 @@
-import { type EntryState, type Env, type ForwardPath, type JournalRecord, type Spool, SpoolError } from '@postern/core';
+import { type EntryState, type Env, type ForwardPath, type JournalRecord, SpoolError } from '@postern/core';
 import type { OnRelayEvent } from './event.ts';
 import type { Item, Lane } from './lane.ts';
-import type { CompiledRoutes, Route } from './routes.ts';
+import type { RunnerOptions } from './runner.ts';
 import type { Schedule } from './schedule.ts';
-import type { HostCourier } from './way.ts';
 
 /** Wait before what the spool refused to record is tried again, ms. */
 export const SPOOL_RETRY_MS = 60_000;
 
 /** What the parts of a queue runner share. */
-export interface QueueContext {
-  readonly spool: Spool;
-  /** The routes as they are now; asked at every attempt. */
-  readonly routes: () => CompiledRoutes;
-  /** What delivers for a route now; undefined holds its mail. Asked before every run. */
-  readonly courierFor: (route: Route) => HostCourier | undefined;
-  readonly env: Env;
+export interface QueueContext extends Pick<RunnerOptions, 'spool' | 'routes' | 'courierFor' | 'env'> {
   readonly schedule: Schedule;
   readonly onEvent: OnRelayEvent;
 }

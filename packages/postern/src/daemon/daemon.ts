@@ -34,7 +34,7 @@ import {
   logTlsEvent,
 } from './log-events.ts';
 import { localHostname, startRunner } from './runner.ts';
-import { type ImapSpec, prepareListeners, type Serving, type SmtpSpec, type Tables } from './serving.ts';
+import { GRACE_MS, type ImapSpec, prepareListeners, type Serving, type SmtpSpec, type Tables } from './serving.ts';
 import { createSmarthosts, type Smarthosts } from './smarthosts.ts';
 
 /** What a daemon is made of. */
@@ -203,8 +203,8 @@ function resolveAll({ plan, config, surroundings }: DaemonOptions): Promise<Reso
   return Promise.all(plan.hosts.map((name) => resolveConfigured(name, config, surroundings)));
 }
 
-function ensureOwnPassword({ allow, config }: Live): void {
-  if (allow.some((rule) => rule.type === 'password')) ensurePassword(config.stateDir);
+function ensureOwnPassword({ config }: Live): void {
+  if (config.allow.some((rule) => rule.type === 'password')) ensurePassword(config.stateDir);
 }
 
 /** One call after the other. */
@@ -255,7 +255,7 @@ async function drain(parts: DaemonParts, control: { close(): Promise<void> }): P
   for (const table of [imap, smtp, forwards]) table.stop();
   parts.tls[Symbol.dispose]();
   const spares = hosts.drain();
-  await Promise.all([imap.close(), smtp.close(), parts.runner.close({ graceMs: DRAIN_MS / 2 })]);
+  await Promise.all([imap.close(), smtp.close(), parts.runner.close({ graceMs: GRACE_MS })]);
   await Promise.all([forwards.close(), reverses.close()]);
   await spares;
   await hosts.close();

@@ -4,7 +4,7 @@ import { createRunner, type HostCourier, type OnRelayEvent, type Route, type Run
 import { createCourier } from '@postern/smtp';
 import { maildirWriter } from '@postern/spool';
 import { bouncesDirectory } from '../paths.ts';
-import type { Hosts } from './hosts.ts';
+import type { Host, Hosts } from './hosts.ts';
 import type { Live } from './live.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
@@ -28,15 +28,15 @@ export async function startRunner(o: {
   readonly onEvent: OnRelayEvent;
 }): Promise<Runner> {
   const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), hostname: localHostname() });
-  const couriers = new Map<string, { readonly of: unknown; readonly courier: HostCourier | undefined }>();
+  const couriers = new Map<string, { readonly of: Host | undefined; readonly courier: HostCourier }>();
   const courierFor = (route: Route): HostCourier | undefined => {
     const key = routeKey(route);
     const host = route.host === undefined ? undefined : o.hosts.get(route.host);
     const known = couriers.get(key);
     // A host with other settings is another host.
-    if (known !== undefined && known.of === host && known.courier !== undefined) return known.courier;
+    if (known !== undefined && known.of === host) return known.courier;
     const courier = makeCourier(route);
-    couriers.set(key, { of: host, courier });
+    if (courier !== undefined) couriers.set(key, { of: host, courier });
     return courier;
   };
   const makeCourier = (route: Route): HostCourier | undefined => {

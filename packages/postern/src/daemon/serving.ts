@@ -16,8 +16,8 @@ import type { Logger } from './log.ts';
 import { logImapEvent } from './log-events.ts';
 import { localHostname } from './runner.ts';
 
-/** How long messages on their way get at the end, milliseconds. */
-const GRACE_MS = 2250;
+/** How long messages on their way, in or out, get at the end, milliseconds. */
+export const GRACE_MS = 2250;
 
 /** What an IMAP listener serves. */
 export type ImapSpec = Pick<ImapPlan, 'host' | 'tls'>;
@@ -122,7 +122,7 @@ async function secured({ tls }: Serving, plan: TlsPlan | undefined): Promise<Int
 }
 
 function admit(s: Serving, listener: BoundListener): Admit {
-  return createAdmit({ allow: () => s.live.allow, listener: listener.type, uid: s.uid, stateDir: s.stateDir });
+  return createAdmit({ allow: () => s.live.config.allow, listener: listener.type, uid: s.uid, stateDir: s.stateDir });
 }
 
 function serveImap(

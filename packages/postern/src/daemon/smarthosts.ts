@@ -41,7 +41,7 @@ export function createSmarthosts(o: {
   const states = new Map<string, Omit<SmarthostStatus, 'smarthost'>>();
   const valuesOf = (key: string): RouteValues | undefined => {
     const { routes } = o.live.routes;
-    return o.live.values[routes.findIndex((route) => routeKey(route) === key)];
+    return o.live.plan.routes[routes.findIndex((route) => routeKey(route) === key)];
   };
   return {
     courier(route) {
