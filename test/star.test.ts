@@ -119,6 +119,43 @@ describe('the star', () => {
   });
 });
 
+/** The folders of `postern` from the bottom up: those of one row may not import each other, nor what is above. */
+const FLOORS: readonly (readonly string[])[] = [
+  ['base'],
+  ['tls'],
+  ['config'],
+  ['access', 'net', 'queue', 'service', 'setup', 'check', 'pipe', 'demo'],
+  ['control'],
+  ['daemon', 'ssh-cli'],
+  ['cli'],
+  ['sendmail'],
+  ['.'],
+];
+
+describe("postern's folders", () => {
+  const base = join(ROOT, 'packages/postern/src');
+  const folderOf = (file: string): string => dirname(relative(base, file)).split('/')[0] ?? '.';
+  const floorOf = (folder: string): number => FLOORS.findIndex((row) => row.includes(folder));
+  const files = sources('postern').filter((file) => !isTest(file));
+
+  test('each has its floor', () => {
+    expect([...new Set(files.map(folderOf))].toSorted()).toEqual(FLOORS.flat().toSorted());
+  });
+
+  test('look down only', () => {
+    const upward = files.flatMap((file) =>
+      importsOf(file)
+        .filter(({ specifier }) => specifier.startsWith('.'))
+        .filter(({ specifier }) => {
+          const [from, to] = [folderOf(file), folderOf(resolve(dirname(file), specifier))];
+          return from !== to && floorOf(to) >= floorOf(from);
+        })
+        .map(({ at, specifier }) => `${at} imports ${specifier}`),
+    );
+    expect(upward).toEqual([]);
+  });
+});
+
 function rootDevDependencies(): string[] {
   const { devDependencies = {} } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as Manifest;
   return Object.keys(devDependencies);

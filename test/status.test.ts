@@ -5,7 +5,7 @@ import { freePort, type Gate } from '@postern/gate';
 import { startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { DaemonStatus } from '../packages/postern/src/daemon/control.ts';
+import type { DaemonStatus } from '../packages/postern/src/control/status.ts';
 import { FROM_SOURCES, hostPort, makePlace, type Place, postern, type Up, up } from './support/postern.ts';
 
 /** What `postern status` tells of a running daemon. */

@@ -32,7 +32,7 @@ export async function makePrograms(place: Place): Promise<Programs> {
   return {
     dir,
     postern: await make('postern', 'main.ts'),
-    posternSsh: await make('postern-ssh', 'postern-ssh.ts'),
+    posternSsh: await make('postern-ssh', 'ssh-cli/main.ts'),
   };
 }
 

@@ -1,2 +1,2 @@
 #!/usr/bin/env node
-import '../dist/postern-ssh.js';
+import '../dist/ssh-cli/main.js';

@@ -1,3 +1,4 @@
+/** Who may come in is decided here, once, for every listener; what cannot be told means no. */
 import type { Admission, Admit } from '@postern/core';
 import type { AllowRule } from '../config/schema.ts';
 import { identifyPeer, type Peer } from './kernel.ts';

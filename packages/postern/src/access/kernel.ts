@@ -1,3 +1,4 @@
+/** Whose process a local peer is, as the kernel says it; a missing or doubtful answer is none. */
 import { fstatSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';

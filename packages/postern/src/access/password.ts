@@ -1,8 +1,9 @@
+/** The local password: generated, kept 0600, compared in constant time, never printed by itself. */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { errnoOf, PosternError } from '../errors.ts';
-import { writePrivateFile } from '../private-file.ts';
+import { errnoOf, PosternError } from '../base/errors.ts';
+import { writePrivateFile } from '../base/private-file.ts';
 
 /** 128 bits, as 22 characters of base64url: nothing a client's settings dialogue could trip over. */
 const SECRET_OCTETS = 16;

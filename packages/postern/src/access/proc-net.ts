@@ -1,3 +1,4 @@
+/** Rows of `/proc/net/tcp` and `tcp6`: text in, values out. */
 import { isIPv4 } from 'node:net';
 import { endianness } from 'node:os';
 

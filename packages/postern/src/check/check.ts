@@ -1,3 +1,4 @@
+/** `postern check`: one layer after the other, and the first that fails names its fix. */
 import { isIP } from 'node:net';
 import { type Channel, deadline, type Env, type Link, LinkError, printable, raceAbort } from '@postern/core';
 import { createImapd, ImapError } from '@postern/imap';
@@ -10,10 +11,10 @@ import {
   dialHost,
   type ResolvedHost,
 } from '@postern/ssh';
+import { EXIT_STATUS, PosternError } from '../base/errors.ts';
+import type { Surroundings } from '../base/paths.ts';
+import { resolveConfigured } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
-import { resolveConfigured } from '../daemon/hosts.ts';
-import { EXIT_STATUS, PosternError } from '../errors.ts';
-import type { Surroundings } from '../paths.ts';
 import type { CheckLayer, HostReport, LayerResult } from './report.ts';
 import { checkSmtp } from './smtp.ts';
 

@@ -1,3 +1,4 @@
+/** What a check found, as values and as lines. */
 import { printable } from '@postern/core';
 
 /** The layers `check` tries, from the outside in. */

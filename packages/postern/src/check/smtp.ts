@@ -1,3 +1,4 @@
+/** The SMTP layers of a check. */
 import {
   type Channel,
   deadline,
@@ -9,9 +10,9 @@ import {
   raceAbort,
 } from '@postern/core';
 import { DeliveryError, findSmtp, greetSmtp, wayOf } from '@postern/smtp';
+import { PosternError } from '../base/errors.ts';
+import { smtpTarget } from '../config/host.ts';
 import type { HostValues, RouteValues } from '../config/schema.ts';
-import { smtpTarget } from '../daemon/hosts.ts';
-import { PosternError } from '../errors.ts';
 import { netcatWarnings } from './netcat.ts';
 
 /** What {@link checkSmtp} needs. */

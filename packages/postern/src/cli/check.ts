@@ -1,3 +1,4 @@
+/** `postern check`. */
 import { printableJson, systemEnv } from '@postern/core';
 import { checkHost } from '../check/check.ts';
 import { formatLayer, type HostReport } from '../check/report.ts';

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { parseForwardPath, parseReversePath, systemEnv } from '@postern/core';
 import { spoolWriter } from '@postern/spool';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { spoolDirectory } from '../paths.ts';
+import { spoolDirectory } from '../base/paths.ts';
 import { runProgram } from './program.ts';
 
 let dir = '';

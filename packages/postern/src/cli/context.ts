@@ -1,10 +1,11 @@
+/** What every subcommand is given, and how it prints. */
 import { printableJson } from '@postern/core';
+import { PosternError } from '../base/errors.ts';
+import { locateControlSocket, type Surroundings } from '../base/paths.ts';
 import { type Config, loadConfig } from '../config/load.ts';
 import { type Plan, planUp } from '../config/plan.ts';
 import { callControl } from '../control/client.ts';
-import type { DaemonStatus } from '../daemon/control.ts';
-import { PosternError } from '../errors.ts';
-import { locateControlSocket, type Surroundings } from '../paths.ts';
+import type { DaemonStatus } from '../control/status.ts';
 
 /** Where output goes. */
 export interface Output {
@@ -61,18 +62,4 @@ export async function planAsRunning(config: Config, hosts: readonly string[]): P
 export function show(context: Context, value: unknown, human: () => readonly string[]): void {
   const lines = context.options.json ? [printableJson(value)] : human();
   if (lines.length > 0) context.output.out(`${lines.join('\n')}\n`);
-}
-
-/** A plain table: columns padded, two blanks between. The last column is as long as it is. */
-export function columns(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [index, cell] of row.entries()) widths[index] = Math.max(widths[index] ?? 0, cell.length);
-  }
-  return rows.map((row) =>
-    row
-      .map((cell, index) => (index === row.length - 1 ? cell : cell.padEnd(widths[index] ?? 0)))
-      .join('  ')
-      .trimEnd(),
-  );
 }

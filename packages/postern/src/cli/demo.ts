@@ -1,8 +1,9 @@
+/** `postern demo`: signals in, lines out. */
 import type { Context } from './context.ts';
 
 /** `postern demo [--once]`. */
 export async function demo(context: Context, o: { once: boolean }): Promise<number> {
-  const { runDemo } = await import('../demo.ts');
+  const { runDemo } = await import('../demo/demo.ts');
   const stop = new AbortController();
   const onSignal = (): void => stop.abort(new Error('interrupted'));
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);

@@ -1,5 +1,6 @@
+/** `postern password`. */
 import { ensurePassword, rotatePassword } from '../access/password.ts';
-import { makeStateDirectory } from '../paths.ts';
+import { makeStateDirectory } from '../base/paths.ts';
 import { type Context, configOf, show } from './context.ts';
 
 /** `postern password [--rotate]`: prints the local password, made when there is none. */

@@ -1,8 +1,9 @@
+/** The command line: every subcommand, its options and its help; what a command needs is loaded when it runs. */
 import { printableJson } from '@postern/core';
 import { Command, CommanderError, Option } from 'commander';
+import { PosternError } from '../base/errors.ts';
+import type { Surroundings } from '../base/paths.ts';
 import type { LogFormat } from '../daemon/log.ts';
-import { PosternError } from '../errors.ts';
-import type { Surroundings } from '../paths.ts';
 import type { QueueVerb } from '../queue/change.ts';
 import type { Context, GlobalOptions, Output } from './context.ts';
 

@@ -1,13 +1,14 @@
+/** `postern queue`: asks the daemon; without one, reads the spool. */
 import { printable, type Spool, systemEnv } from '@postern/core';
+import { PosternError } from '../base/errors.ts';
+import { spoolDirectory } from '../base/paths.ts';
 import type { Config } from '../config/load.ts';
 import { routesOf } from '../config/plan.ts';
-import { PosternError } from '../errors.ts';
-import { spoolDirectory } from '../paths.ts';
+import { toRoutes } from '../config/routes.ts';
 import { changeEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { detailsOf, formatDetails, type QueueDetails } from '../queue/details.ts';
 import { withSpool } from '../queue/offline.ts';
-import { routeFinder, toRoutes } from '../queue/route-of.ts';
-import { formatQueue, type QueueRow, toRow } from '../queue/row.ts';
+import { formatQueue, type QueueRow, routeFinder, toRow } from '../queue/row.ts';
 import { askDaemon, type Context, configOf, show } from './context.ts';
 
 /** `postern queue list`: what the daemon has, or, when none runs, what lies in the spool. */

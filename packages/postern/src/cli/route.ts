@@ -1,7 +1,8 @@
+/** `postern route`: which route each recipient takes, and why. */
 import { parseForwardPath, parseReversePath, printable } from '@postern/core';
 import type { RouteVerdict } from '@postern/relay';
-import { PosternError } from '../errors.ts';
-import { toRoutes } from '../queue/route-of.ts';
+import { PosternError } from '../base/errors.ts';
+import { toRoutes } from '../config/routes.ts';
 import { type Context, configOf, planAsRunning, show } from './context.ts';
 
 /** What `postern route` says of one address. */

@@ -1,9 +1,10 @@
+/** `postern service`. */
 import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { PosternError } from '../base/errors.ts';
+import type { Surroundings } from '../base/paths.ts';
 import type { Config } from '../config/load.ts';
 import { planUp } from '../config/plan.ts';
-import { PosternError } from '../errors.ts';
-import type { Surroundings } from '../paths.ts';
 import { installService, removeService, type ServicePlace } from '../service/install.ts';
 import { launchdAgent, type ServiceFacts, type ServiceFile, systemdUnits } from '../service/unit.ts';
 import { type Context, configOf, show } from './context.ts';

@@ -1,17 +1,19 @@
+/** `postern setup`: facts of this machine put into a client's lines. */
 import { realpathSync } from 'node:fs';
 import { systemEnv } from '@postern/core';
 import { passwordFile } from '../access/password.ts';
+import { PosternError } from '../base/errors.ts';
+import { localHostname } from '../base/machine.ts';
+import { columns } from '../base/text.ts';
 import type { Config } from '../config/load.ts';
 import type { Plan, TlsPlan } from '../config/plan.ts';
 import { type ListenAddress, parseListen } from '../config/units.ts';
-import type { DaemonStatus } from '../daemon/control.ts';
-import { localHostname } from '../daemon/runner.ts';
-import { PosternError } from '../errors.ts';
+import type { DaemonStatus } from '../control/status.ts';
 import type { Listener, SetupFacts } from '../setup/facts.ts';
 import { formatSetup, RECIPES, setupFor } from '../setup/setup.ts';
 import { fingerprintOf } from '../tls/files.ts';
 import { ensureOwnCertificate } from '../tls/identity.ts';
-import { askDaemon, type Context, columns, configOf, planAsRunning, show } from './context.ts';
+import { askDaemon, type Context, configOf, planAsRunning, show } from './context.ts';
 
 /** `postern setup [CLIENT] [HOST]`. */
 export async function setup(

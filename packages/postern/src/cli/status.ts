@@ -1,6 +1,8 @@
+/** `postern status`. */
 import { printable, sleep, systemEnv } from '@postern/core';
-import type { DaemonStatus } from '../daemon/control.ts';
-import { askDaemon, type Context, columns, configOf, show } from './context.ts';
+import { columns } from '../base/text.ts';
+import type { DaemonStatus } from '../control/status.ts';
+import { askDaemon, type Context, configOf, show } from './context.ts';
 
 /** How often `--watch` looks, milliseconds. */
 const WATCH_MS = 2000;

@@ -1,11 +1,12 @@
+/** `postern up`: runs the daemon until a signal, and says how it went. */
 import { printable, sleep, systemEnv } from '@postern/core';
+import { PosternError } from '../base/errors.ts';
 import type { Config } from '../config/load.ts';
 import { type Plan, planUp } from '../config/plan.ts';
 import { LISTEN_ACCEPTED, type ListenAddress, parseListen } from '../config/units.ts';
 import { type Daemon, DRAIN_MS, startDaemon } from '../daemon/daemon.ts';
 import { createLogger, type LogFormat, type Logger, leadsToJournal } from '../daemon/log.ts';
 import { notifyServiceManager } from '../daemon/notify.ts';
-import { PosternError } from '../errors.ts';
 import { type Context, configOf } from './context.ts';
 
 /** `postern up [HOST…]`: serves until SIGTERM or SIGINT, then drains; a second signal hurries. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { PosternError } from '../errors.ts';
-import type { Surroundings } from '../paths.ts';
+import { PosternError } from '../base/errors.ts';
+import type { Surroundings } from '../base/paths.ts';
 import { parseConfig } from './load.ts';
 
 const surroundings: Surroundings = {

@@ -1,8 +1,9 @@
+/** A configuration is taken whole or refused with file, line and key. */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { errnoOf, PosternError } from '../errors.ts';
-import { defaultConfigFile, defaultStateDir, runtimeDir, type Surroundings } from '../paths.ts';
-import { lookupUser } from '../users.ts';
+import { errnoOf, PosternError } from '../base/errors.ts';
+import { lookupUser } from '../base/machine.ts';
+import { defaultConfigFile, defaultStateDir, runtimeDir, type Surroundings } from '../base/paths.ts';
 import { formatKey, readToml, type TomlFile } from './position.ts';
 import { checkRules } from './rules.ts';
 import {

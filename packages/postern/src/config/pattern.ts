@@ -1,3 +1,4 @@
+/** A route's pattern is judged when the configuration is read, not when mail arrives. */
 import { compileRoutes, RelayError } from '@postern/relay';
 
 /** Throws `RangeError` unless `text` can stand in a route's `match` or `from`. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Surroundings } from '../paths.ts';
+import type { Surroundings } from '../base/paths.ts';
 import { parseConfig } from './load.ts';
 import { DEFAULT_LISTEN, planUp } from './plan.ts';
 

@@ -1,4 +1,5 @@
-import { PosternError } from '../errors.ts';
+/** What a configuration and the words of `up` come to: listeners, hosts, routes. */
+import { PosternError } from '../base/errors.ts';
 import { type TlsFiles, tlsFiles } from '../tls/files.ts';
 import type { Config } from './load.ts';
 import { checkHostName, type ListenerValues, type RouteValues } from './schema.ts';

@@ -1,3 +1,4 @@
+/** TOML with the line of every key. */
 import { type AST, getStaticTOMLValue, parseTOML } from 'toml-eslint-parser';
 
 /** Where in a configuration a value is: keys and array indexes from the top. */

@@ -1,3 +1,4 @@
+/** Rules between keys; each names the key that breaks it. */
 import type { KeyPath } from './position.ts';
 import type { ConfigFault, FileValues, ListenerValues } from './schema.ts';
 import { formatListen, isLoopback, type ListenAddress } from './units.ts';

@@ -1,3 +1,4 @@
+/** Every key of the configuration: its type, its bounds, what it accepts. */
 import { parseTarget } from '@postern/core';
 import { z } from 'zod';
 import { checkRoutePattern } from './pattern.ts';

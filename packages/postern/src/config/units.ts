@@ -1,3 +1,4 @@
+/** Durations, sizes, addresses and paths as the configuration writes them. */
 import { isIPv4, isIPv6 } from 'node:net';
 import { resolve } from 'node:path';
 

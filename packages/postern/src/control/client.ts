@@ -1,5 +1,6 @@
+/** Asks the daemon one thing over its control socket. */
 import { connect } from 'node:net';
-import { EXIT_STATUS, errnoOf, PosternError, type PosternErrorCode } from '../errors.ts';
+import { EXIT_STATUS, errnoOf, PosternError, type PosternErrorCode } from '../base/errors.ts';
 import { RESPONSE_MAX_BYTES } from './protocol.ts';
 
 /**

@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 import { callControl } from './client.ts';
 import { openControlServer } from './server.ts';
 

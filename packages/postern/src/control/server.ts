@@ -1,6 +1,7 @@
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { errnoOf, PosternError } from '../errors.ts';
+/** The control socket: one line of JSON in, one out; a bad line ends that connection alone. */
+import { createServer, type Socket } from 'node:net';
+import { PosternError } from '../base/errors.ts';
+import { listenUnix } from '../net/listen.ts';
 import { CONTROL_MAX_CONNECTIONS, type ControlResponse, REQUEST_MAX_BYTES } from './protocol.ts';
 import { inTurns } from './turns.ts';
 
@@ -47,63 +48,6 @@ export async function openControlServer(path: string, handlers: ControlHandlers)
         for (const socket of sockets) socket.destroy();
       }),
   };
-}
-
-/**
- * Listens on a Unix socket, mode 0600. What a dead owner left at `path` is removed first. Throws {@link PosternError} `unavailable` when the
- * address is in use, or is a file that is no socket.
- */
-export async function listenUnix(server: Server, path: string): Promise<void> {
-  if (Buffer.byteLength(path) > UNIX_PATH_MAX) {
-    throw new PosternError('config', `the socket path ${path} is longer than the system's ${UNIX_PATH_MAX} octets`, {
-      fix: 'set XDG_RUNTIME_DIR or state_dir to a shorter path',
-    });
-  }
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found !== undefined && !found.isSocket()) {
-    throw new PosternError('unavailable', `${path} is there and is no socket`);
-  }
-  if (found !== undefined && (await answers(path)))
-    throw new PosternError('unavailable', `another program listens on ${path}`);
-  try {
-    unlinkSync(path);
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw inUse(path, error);
-  }
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(inUse(path, error)));
-    // The directory is 0700, so nobody gets in between listen and chmod.
-    server.listen(path, () => {
-      server.removeAllListeners('error');
-      chmodSync(path, 0o600);
-      resolve();
-    });
-  });
-}
-
-/** `sun_path` of Linux holds 108 octets with the final NUL, that of macOS 104. */
-const UNIX_PATH_MAX: number = process.platform === 'linux' ? 107 : 103;
-
-function inUse(path: string, cause: unknown): PosternError {
-  return new PosternError('unavailable', `the socket ${path} cannot be made (${errnoOf(cause)})`, { cause });
-}
-
-/** True when somebody accepts connections there. */
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const probe = connect(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', (error) => {
-      const errno = errnoOf(error);
-      // Its backlog is full: somebody lives there.
-      if (errno === 'EAGAIN') resolve(true);
-      else if (errno === 'ECONNREFUSED' || errno === 'ENOENT') resolve(false);
-      else reject(inUse(path, error));
-    });
-  });
 }
 
 function serve(socket: Socket, handlers: ControlHandlers): void {

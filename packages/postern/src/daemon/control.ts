@@ -1,80 +1,17 @@
+/** What the control socket answers: reads the parts, changes only the queue. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EntryState, LinkState } from '@postern/core';
 import type { ResolvedHost } from '@postern/ssh';
+import { bouncesDirectory, spoolDirectory } from '../base/paths.ts';
 import type { ControlHandlers } from '../control/server.ts';
+import type { DaemonStatus, HostStatus, RouteStatus } from '../control/status.ts';
 import { inTurns } from '../control/turns.ts';
-import { bouncesDirectory, spoolDirectory } from '../paths.ts';
 import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { detailsOf, type QueueDetails } from '../queue/details.ts';
-import { routeFinder } from '../queue/route-of.ts';
-import { type QueueRow, toRow } from '../queue/row.ts';
-import type { DaemonParts } from './daemon.ts';
-import { type ForwardStatus, forwardStatus, type ReverseStatus } from './forwards.ts';
-import type { SmarthostStatus } from './smarthosts.ts';
-
-/** A host as `postern status --json` shows it. */
-export interface HostStatus {
-  readonly host: string;
-  /** `[user@]hostname:port` as resolved. */
-  readonly destination: string;
-  /** The jump hosts, the first to dial first, in the same form. */
-  readonly hops: readonly string[];
-  readonly state: LinkState['type'];
-  /** One sentence; while down. */
-  readonly error?: string;
-  readonly fix?: string;
-  /** ISO 8601; absent when it will not redial by itself. */
-  readonly retryAt?: string;
-  readonly rttMs?: number;
-  readonly spares: number;
-  /** Open on its connections, spares and what is lent among them. */
-  readonly channels: number;
-}
-
-/** What of the queue goes one way, as `postern status --json` shows it. */
-export interface RouteStatus {
-  /** The pattern that takes it now; null when no route does. */
-  readonly route: string | null;
-  /** Host or smarthost. */
-  readonly host: string | null;
-  /** Entries with recipients that go there. */
-  readonly entries: number;
-  /** The soonest next try, ISO 8601; null while that depends on a link, a route or a person. */
-  readonly next: string | null;
-  /** Why the first of them that was tried waits; empty while none was. */
-  readonly reason: string;
-}
-
-/** A listener's certificate as `postern status --json` shows it. */
-export interface TlsStatus {
-  readonly certificate: string;
-  /** SHA-256, upper-case hex with colons. */
-  readonly fingerprint: string;
-  /** ISO 8601. */
-  readonly validTo: string;
-}
-
-/** What `postern status --json` gives. */
-export interface DaemonStatus {
-  readonly pid: number;
-  /** ISO 8601. */
-  readonly startedAt: string;
-  readonly imap: { readonly listen: readonly string[]; readonly sessions: number };
-  readonly smtp: { readonly listen: readonly string[]; readonly sessions: number };
-  /** Certificates of listeners with TLS. */
-  readonly tls: readonly TlsStatus[];
-  readonly hosts: readonly HostStatus[];
-  readonly smarthosts: readonly SmarthostStatus[];
-  readonly forwards: readonly ForwardStatus[];
-  readonly reverses: readonly ReverseStatus[];
-  /** Entries by state. */
-  readonly queue: Readonly<Record<QueueRow['state'], number>>;
-  /** The queue by where it goes. */
-  readonly routes: readonly RouteStatus[];
-  /** The Maildir of DSNs that no route takes, and how many messages lie in it. */
-  readonly bounces: { readonly path: string; readonly messages: number };
-}
+import { type QueueRow, routeFinder, toRow } from '../queue/row.ts';
+import { forwardStatus } from './forwards.ts';
+import type { DaemonParts } from './parts.ts';
 
 /** What the control socket answers. */
 export function controlHandlers(parts: DaemonParts): ControlHandlers {
@@ -100,7 +37,7 @@ function* rows(parts: DaemonParts): Generator<QueueRow> {
 }
 
 function rowMaker(parts: DaemonParts): (state: EntryState) => QueueRow {
-  const routeOf = routeFinder(parts.live.routes);
+  const routeOf = routeFinder(parts.active.routes);
   const now = parts.env.wallNow();
   return (state) => {
     const { active: taken = false, next, reason = '', recipients = [] } = parts.runner.waiting(state.id) ?? {};
@@ -112,7 +49,7 @@ function rowMaker(parts: DaemonParts): (state: EntryState) => QueueRow {
 
 function details(parts: DaemonParts, id: string): Promise<QueueDetails> {
   const row = rowMaker(parts)(findEntry(parts.spool, id));
-  return detailsOf(row, { spool: parts.spool, dir: spoolDirectory(parts.live.config.stateDir) });
+  return detailsOf(row, { spool: parts.spool, dir: spoolDirectory(parts.active.config.stateDir) });
 }
 
 /** Makes due, and wakes the links concerned: all, one entry, or what goes through one host. */
@@ -138,7 +75,7 @@ async function status(parts: DaemonParts): Promise<DaemonStatus> {
     queue[row.state] += 1;
     countByRoute(routes, row);
   }
-  const bounces = bouncesDirectory(parts.live.config.stateDir);
+  const bounces = bouncesDirectory(parts.active.config.stateDir);
   return {
     pid: process.pid,
     startedAt: new Date(parts.startedAt).toISOString(),

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ListenAddress } from '../config/units.ts';
-import { bindListener } from './listen.ts';
+import { bindListener } from '../net/listen.ts';
 import { ListenerTable, type Wanted } from './listeners.ts';
 import { createLogger, type LogFormat, leadsToJournal } from './log.ts';
 import { notifyServiceManager } from './notify.ts';

@@ -1,11 +1,10 @@
-import { type Env, type Spool, sleep } from '@postern/core';
-import type { RelayEvent, Runner } from '@postern/relay';
+/** Composes the daemon: parts start in order, nothing half-starts, and they end in the reverse order. */
+import { type Env, sleep } from '@postern/core';
+import type { RelayEvent } from '@postern/relay';
 import { openSpool } from '@postern/spool';
 import type { ResolvedHost } from '@postern/ssh';
 import { ensurePassword } from '../access/password.ts';
-import type { Config } from '../config/load.ts';
-import type { Plan } from '../config/plan.ts';
-import { openControlServer } from '../control/server.ts';
+import { localHostname } from '../base/machine.ts';
 import {
   controlSocketPath,
   makeSocketDirectory,
@@ -13,17 +12,20 @@ import {
   pointToControlSocket,
   type Surroundings,
   spoolDirectory,
-} from '../paths.ts';
-import { lendHandler } from '../pipe/lend.ts';
+} from '../base/paths.ts';
+import { resolveConfigured } from '../config/host.ts';
+import type { Config } from '../config/load.ts';
+import type { Plan } from '../config/plan.ts';
+import { openControlServer } from '../control/server.ts';
+import { type BoundListener, bindListener } from '../net/listen.ts';
 import { spoolFailure } from '../queue/offline.ts';
 import { activatedSockets } from '../service/activation.ts';
-import { openTlsIdentities, type TlsIdentities } from '../tls/identity.ts';
+import { openTlsIdentities } from '../tls/identity.ts';
+import { type ActiveConfig, activeConfigOf } from './active-config.ts';
 import { controlHandlers } from './control.ts';
 import { type ForwardValues, Reverses } from './forwards.ts';
-import { Hosts, resolveConfigured } from './hosts.ts';
-import { type BoundListener, bindListener } from './listen.ts';
+import { Hosts } from './hosts.ts';
 import { ListenerTable, type Wanted } from './listeners.ts';
-import { type Live, liveOf } from './live.ts';
 import type { Logger } from './log.ts';
 import {
   logCourierEvent,
@@ -33,9 +35,11 @@ import {
   logSpoolEvent,
   logTlsEvent,
 } from './log-events.ts';
-import { localHostname, startRunner } from './runner.ts';
-import { GRACE_MS, type ImapSpec, prepareListeners, type Serving, type SmtpSpec, type Tables } from './serving.ts';
-import { createSmarthosts, type Smarthosts } from './smarthosts.ts';
+import type { DaemonParts } from './parts.ts';
+import { pipeHandler } from './pipe.ts';
+import { startRunner } from './runner.ts';
+import { GRACE_MS, type ImapSpec, prepareListeners, type ServiceContext, type SmtpSpec } from './services.ts';
+import { createSmarthosts } from './smarthosts.ts';
 
 /** What a daemon is made of. */
 export interface DaemonOptions {
@@ -65,20 +69,6 @@ export interface Daemon {
 
 /** How long an orderly end may take, milliseconds. */
 export const DRAIN_MS = 4500;
-
-/** The parts, as the control socket sees them. */
-export interface DaemonParts extends Tables {
-  readonly live: Live;
-  readonly hosts: Hosts;
-  readonly spool: Spool;
-  readonly runner: Runner;
-  readonly reverses: Reverses;
-  readonly tls: TlsIdentities;
-  readonly smarthosts: Smarthosts;
-  readonly env: Env;
-  /** Wall clock, ms. */
-  readonly startedAt: number;
-}
 
 /**
  * Starts everything, or nothing: throws {@link PosternError} `config` or `unavailable` with all that was opened closed again. Faults of hosts are
@@ -129,14 +119,14 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   const tls = openTlsIdentities({ hostname: localHostname(), env, onEvent: (event) => logTlsEvent(log, event) });
   undo.push(() => tls[Symbol.dispose]());
   const { stateDir } = config;
-  const live = liveOf(config, plan);
+  const active = activeConfigOf(config, plan);
   const hosts = new Hosts({
     env,
     onLinkEvent: (event) => logLinkEvent(log, event),
     onImapEvent: (event) => logImapEvent(log, event),
   });
   undo.push(() => hosts.close());
-  const smarthosts = createSmarthosts({ live, env, onEvent: (name, event) => logCourierEvent(log, name, event) });
+  const smarthosts = createSmarthosts({ active, env, onEvent: (name, event) => logCourierEvent(log, name, event) });
   const onRelayEvent = (event: RelayEvent): void => {
     logRelayEvent(log, event);
     smarthosts.onRelayEvent(event);
@@ -148,8 +138,8 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     smtp: new ListenerTable<SmtpSpec>(bind),
     forwards: new ListenerTable<ForwardValues>(bind),
   };
-  const serving: Serving = {
-    ...{ live, hosts, spool, env, log, tls, stateDir, uid: surroundings.uid, onRelayEvent, tables },
+  const serving: ServiceContext = {
+    ...{ active, hosts, spool, env, log, tls, stateDir, uid: surroundings.uid, onRelayEvent, tables },
     onQueueRun() {
       for (const { link } of hosts.all) link.wake('flush');
       runner.flush();
@@ -165,21 +155,21 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
       `tls: ${files.certificate} until ${until}, SHA-256 ${fingerprint}`,
     );
   }
-  ensureOwnPassword(live);
+  ensureOwnPassword(active);
 
   // Nothing fails from here on but the control socket: its parts must exist before it is asked.
   hosts.set(resolved, o);
-  const runner = await startRunner({ live, hosts, spool, stateDir, env, log, smarthosts, onEvent: onRelayEvent });
+  const runner = await startRunner({ active, hosts, spool, stateDir, env, log, smarthosts, onEvent: onRelayEvent });
   undo.push(() => runner.close());
   const reverses = new Reverses({ hosts, env, log });
   const parts: DaemonParts = {
-    ...{ live, hosts, spool, runner, reverses, tls, smarthosts, env, ...tables },
+    ...{ active, hosts, spool, runner, reverses, tls, smarthosts, env, ...tables },
     startedAt: env.wallNow(),
   };
   const controlPath = controlSocketPath(config.runtimeDir, stateDir);
   const control = await openControlServer(controlPath, {
     ...controlHandlers(parts),
-    pipe: lendHandler({ hosts, live, surroundings, env }),
+    pipe: pipeHandler({ hosts, active, surroundings, env }),
   });
   pointToControlSocket(stateDir, controlPath);
   change.commit();
@@ -203,7 +193,7 @@ function resolveAll({ plan, config, surroundings }: DaemonOptions): Promise<Reso
   return Promise.all(plan.hosts.map((name) => resolveConfigured(name, config, surroundings)));
 }
 
-function ensureOwnPassword({ config }: Live): void {
+function ensureOwnPassword({ config }: ActiveConfig): void {
   if (config.allow.some((rule) => rule.type === 'password')) ensurePassword(config.stateDir);
 }
 
@@ -220,12 +210,12 @@ function serially<A, R>(work: (argument: A) => Promise<R>): (argument: A) => Pro
 async function reload(
   parts: DaemonParts,
   next: DaemonOptions,
-  { serving, ending }: { serving: Serving; ending: AbortSignal },
+  { serving, ending }: { serving: ServiceContext; ending: AbortSignal },
 ): Promise<string[]> {
-  const { live, hosts, runner, reverses } = parts;
-  const { stateDir } = live.config;
+  const { active, hosts, runner, reverses } = parts;
+  const { stateDir } = active.config;
   const config = { ...next.config, stateDir };
-  const after = liveOf(config, next.plan);
+  const after = activeConfigOf(config, next.plan);
   const resolved = await resolveAll(next);
   ensureOwnPassword(after);
   const change = await prepareListeners(serving, after);
@@ -233,8 +223,8 @@ async function reload(
     change.abort();
     return [];
   }
-  Object.assign(live, after);
-  hosts.set(resolved, live);
+  Object.assign(active, after);
+  hosts.set(resolved, active);
   change.commit();
   reverses.set(config.reverses);
   runner.reload();

@@ -1,8 +1,9 @@
+/** Routes with `queue = false`: the host that delivers at once. */
 import type { Direct, Env } from '@postern/core';
 import type { Route } from '@postern/relay';
 import { createDirect } from '@postern/smtp';
+import { localHostname } from '../base/machine.ts';
 import type { Hosts } from './hosts.ts';
-import { localHostname } from './runner.ts';
 
 /** How long a client of a cut-through route waits for the far side, milliseconds; clients wait 5 min for RCPT (RFC 5321 §4.5.3.2.3). */
 const OPEN_MS = 20_000;

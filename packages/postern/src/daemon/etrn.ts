@@ -1,3 +1,4 @@
+/** Asks a local MTA for a queue run (RFC 1985). */
 import {
   createReplyParser,
   deadline,

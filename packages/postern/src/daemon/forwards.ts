@@ -1,3 +1,4 @@
+/** `[[forward]]` and `[[reverse]]` at work; none leads back into a listener of the daemon's own. */
 import { isDeepStrictEqual } from 'node:util';
 import { type Admit, type Env, parseTarget, printable } from '@postern/core';
 import {
@@ -8,36 +9,18 @@ import {
   startForward,
   startReverse,
 } from '@postern/ssh';
+import { PosternError } from '../base/errors.ts';
+import { localHostname } from '../base/machine.ts';
 import type { Config } from '../config/load.ts';
 import { leadsTo } from '../config/rules.ts';
 import type { ListenAddress } from '../config/units.ts';
-import { PosternError } from '../errors.ts';
+import type { ForwardStatus, ReverseStatus } from '../control/status.ts';
+import type { BoundListener } from '../net/listen.ts';
 import { requestQueueRun } from './etrn.ts';
 import type { Host, Hosts } from './hosts.ts';
-import type { BoundListener } from './listen.ts';
 import type { ListenerTable, Wanted } from './listeners.ts';
 import type { Logger } from './log.ts';
-import { localHostname } from './runner.ts';
-
-/** A `[[forward]]` as `postern status --json` shows it. */
-export interface ForwardStatus {
-  readonly listen: string;
-  readonly host: string;
-  readonly to: string;
-  readonly sessions: number;
-}
-
-/** A `[[reverse]]` as `postern status --json` shows it. */
-export interface ReverseStatus {
-  readonly host: string;
-  /** As configured, or with the true port while the far side listens. */
-  readonly listen: string;
-  readonly to: string;
-  readonly state: 'waiting' | 'listening' | 'refused';
-  /** One sentence; while refused. */
-  readonly error?: string;
-  readonly fix?: string;
-}
+import { logForwardEvent } from './log-events.ts';
 
 /** `[[forward]]` as configured. */
 export type ForwardValues = Config['forwards'][number];
@@ -224,45 +207,4 @@ export function localPlace(text: string): LocalPlace {
   if (text.startsWith('unix:')) return { path: text.slice('unix:'.length) };
   const at = text.lastIndexOf(':');
   return { host: text.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(text.slice(at + 1)) };
-}
-
-/** News of forwards as log lines. */
-function logForwardEvent(log: Logger, event: ForwardEvent): void {
-  const { host } = event;
-  const because = (message: string, fix: string | undefined): string =>
-    `${printable(message)}${fix === undefined ? '' : `; fix: ${printable(fix)}`}`;
-  switch (event.type) {
-    case 'forward-denied':
-      return void log.warn({ host }, `${host}: forward: a peer was turned away: ${printable(event.reason)}`);
-    case 'forward-open':
-    case 'forward-close':
-      return void log.debug({ host }, `${host}: ${event.type}`);
-    case 'forward-refused':
-      return void log.warn(
-        { host, code: event.error.code },
-        `${host}: forward: ${because(event.error.message, event.fix)}`,
-      );
-    case 'reverse-listening':
-      return void log.info({ host, listen: event.listen }, `${host}: reverse: the far side listens on ${event.listen}`);
-    case 'reverse-refused':
-      return void log.warn(
-        { host, listen: event.listen },
-        `${host}: reverse: ${because(event.error.message, event.fix)}`,
-      );
-    case 'reverse-lost':
-      return void log.info(
-        { host, listen: event.listen },
-        `${host}: reverse: the far side listens no more on ${event.listen}`,
-      );
-    case 'reverse-open':
-    case 'reverse-close':
-      return void log.debug({ host, to: event.to }, `${host}: ${event.type} ${event.to}`);
-    case 'reverse-unreachable':
-      return void log.warn(
-        { host, to: event.to },
-        `${host}: reverse: ${event.to} does not answer: ${printable(event.message)}`,
-      );
-    case 'reverse-recipient-refused':
-      return void log.info({ host }, `${host}: reverse: no mail for ${printable(event.address)}`);
-  }
 }

@@ -1,6 +1,7 @@
+/** Listeners change all at once or not at all: bound first, then put in place. */
 import { isDeepStrictEqual } from 'node:util';
 import type { ListenAddress } from '../config/units.ts';
-import type { BoundListener } from './listen.ts';
+import type { BoundListener } from '../net/listen.ts';
 
 /** What serves those who come in at one listener. */
 export interface Service {

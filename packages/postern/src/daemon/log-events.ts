@@ -1,9 +1,10 @@
+/** What packages report, as log lines; bytes from afar are escaped, secrets are not among them. */
 import { printable, replyClass, replyText } from '@postern/core';
 import type { ImapEvent } from '@postern/imap';
 import type { RelayEvent } from '@postern/relay';
 import type { CourierEvent } from '@postern/smtp';
 import type { SpoolEvent } from '@postern/spool';
-import type { LinkEvent } from '@postern/ssh';
+import type { ForwardEvent, LinkEvent } from '@postern/ssh';
 import type { TlsEvent } from '../tls/identity.ts';
 import type { Logger } from './log.ts';
 
@@ -224,4 +225,45 @@ export function logTlsEvent(log: Logger, event: TlsEvent): void {
     return void log.info({ certificate: file, fingerprint }, `tls: ${file} is new, SHA-256 ${fingerprint}`);
   }
   log.error({ certificate: file }, `tls: ${file} has changed and the old one stays in use: ${printable(event.reason)}`);
+}
+
+/** News of forwards as log lines. */
+export function logForwardEvent(log: Logger, event: ForwardEvent): void {
+  const { host } = event;
+  const because = (message: string, fix: string | undefined): string =>
+    `${printable(message)}${fix === undefined ? '' : `; fix: ${printable(fix)}`}`;
+  switch (event.type) {
+    case 'forward-denied':
+      return void log.warn({ host }, `${host}: forward: a peer was turned away: ${printable(event.reason)}`);
+    case 'forward-open':
+    case 'forward-close':
+      return void log.debug({ host }, `${host}: ${event.type}`);
+    case 'forward-refused':
+      return void log.warn(
+        { host, code: event.error.code },
+        `${host}: forward: ${because(event.error.message, event.fix)}`,
+      );
+    case 'reverse-listening':
+      return void log.info({ host, listen: event.listen }, `${host}: reverse: the far side listens on ${event.listen}`);
+    case 'reverse-refused':
+      return void log.warn(
+        { host, listen: event.listen },
+        `${host}: reverse: ${because(event.error.message, event.fix)}`,
+      );
+    case 'reverse-lost':
+      return void log.info(
+        { host, listen: event.listen },
+        `${host}: reverse: the far side listens no more on ${event.listen}`,
+      );
+    case 'reverse-open':
+    case 'reverse-close':
+      return void log.debug({ host, to: event.to }, `${host}: ${event.type} ${event.to}`);
+    case 'reverse-unreachable':
+      return void log.warn(
+        { host, to: event.to },
+        `${host}: reverse: ${event.to} does not answer: ${printable(event.message)}`,
+      );
+    case 'reverse-recipient-refused':
+      return void log.info({ host }, `${host}: reverse: no mail for ${printable(event.address)}`);
+  }
 }

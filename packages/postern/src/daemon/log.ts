@@ -1,3 +1,4 @@
+/** The log: pino, its format chosen by where it goes. */
 import { fstatSync } from 'node:fs';
 import { escapeJson } from '@postern/core';
 import { type Logger, type LoggerOptions, pino } from 'pino';

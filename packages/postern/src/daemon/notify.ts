@@ -1,3 +1,4 @@
+/** sd_notify(3), without a library. */
 import { execFile } from 'node:child_process';
 
 /** Perl is part of every Debian; Node cannot send a datagram to a Unix socket. */

@@ -1,24 +1,19 @@
-import { hostname } from 'node:os';
+/** The queue over the hosts' links and the smarthosts. */
 import type { Env, Spool } from '@postern/core';
 import { createRunner, type HostCourier, type OnRelayEvent, type Route, type Runner, routeKey } from '@postern/relay';
 import { createCourier } from '@postern/smtp';
 import { maildirWriter } from '@postern/spool';
-import { bouncesDirectory } from '../paths.ts';
+import { localHostname } from '../base/machine.ts';
+import { bouncesDirectory } from '../base/paths.ts';
+import type { ActiveConfig } from './active-config.ts';
 import type { Host, Hosts } from './hosts.ts';
-import type { Live } from './live.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
 import type { Smarthosts } from './smarthosts.ts';
 
-/** This machine's name for greetings, `Received:` and Message-ID; `localhost` where it has none fit for SMTP (RFC 5321 §2.3.5). */
-export function localHostname(): string {
-  const name = hostname().toLowerCase();
-  return /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(name) ? name : 'localhost';
-}
-
 /** Starts the queue over the hosts' links. `close` also closes the local bounces. */
 export async function startRunner(o: {
-  readonly live: Live;
+  readonly active: ActiveConfig;
   readonly hosts: Hosts;
   readonly spool: Spool;
   readonly stateDir: string;
@@ -55,7 +50,7 @@ export async function startRunner(o: {
   const { spool, env, onEvent } = o;
   const runner = createRunner({
     ...{ spool, env, onEvent, bounces, courierFor },
-    routes: () => o.live.routes,
+    routes: () => o.active.routes,
     hostname: localHostname(),
   });
   const close: Runner['close'] = async (options) => {

@@ -1,26 +1,18 @@
+/** Smarthosts without a link: their couriers, passwords and state. */
 import { execFile } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import type { Env } from '@postern/core';
 import { type HostCourier, type RelayEvent, type Route, routeKey } from '@postern/relay';
 import { type CourierEvent, createSmarthostCourier, parseSmarthost } from '@postern/smtp';
+import { errnoOf, PosternError } from '../base/errors.ts';
+import { localHostname } from '../base/machine.ts';
 import type { RouteValues } from '../config/schema.ts';
-import { errnoOf, PosternError } from '../errors.ts';
-import type { Live } from './live.ts';
-import { localHostname } from './runner.ts';
+import type { SmarthostStatus } from '../control/status.ts';
+import type { ActiveConfig } from './active-config.ts';
 
 /** How long `password_command` may take, milliseconds. */
 const COMMAND_MS = 30_000;
 const PASSWORD_MAX_OCTETS = 4096;
-
-/** A plain smarthost as `postern status --json` shows it. It has no link: a connection is made when there is mail. */
-export interface SmarthostStatus {
-  /** As configured. */
-  readonly smarthost: string;
-  /** `down`: the last try failed. */
-  readonly state: 'idle' | 'up' | 'down';
-  /** One sentence; while down. */
-  readonly error?: string;
-}
 
 /** Couriers to plain smarthosts, and how those are. */
 export interface Smarthosts {
@@ -34,14 +26,14 @@ export interface Smarthosts {
 
 /** Makes {@link Smarthosts}. Passwords are asked for before each session, so that a changed one counts at once. */
 export function createSmarthosts(o: {
-  readonly live: Live;
+  readonly active: ActiveConfig;
   readonly env: Env;
   readonly onEvent: (smarthost: string, event: CourierEvent) => void;
 }): Smarthosts {
   const states = new Map<string, Omit<SmarthostStatus, 'smarthost'>>();
   const valuesOf = (key: string): RouteValues | undefined => {
-    const { routes } = o.live.routes;
-    return o.live.plan.routes[routes.findIndex((route) => routeKey(route) === key)];
+    const { routes } = o.active.routes;
+    return o.active.plan.routes[routes.findIndex((route) => routeKey(route) === key)];
   };
   return {
     courier(route) {
@@ -60,11 +52,11 @@ export function createSmarthosts(o: {
       return { host: smarthost, courier };
     },
     onRelayEvent(event) {
-      const known = o.live.routes.routes.some(({ smarthost }) => 'host' in event && smarthost === event.host);
+      const known = o.active.routes.routes.some(({ smarthost }) => 'host' in event && smarthost === event.host);
       if (event.type === 'host-deferred' && known) states.set(event.host, { state: 'down', error: event.reason });
     },
     get all() {
-      const named = o.live.routes.routes.flatMap(({ smarthost }) => (smarthost === undefined ? [] : [smarthost]));
+      const named = o.active.routes.routes.flatMap(({ smarthost }) => (smarthost === undefined ? [] : [smarthost]));
       const idle = { state: 'idle' } as const;
       return [...new Set(named)].map((smarthost) => ({ smarthost, ...(states.get(smarthost) ?? idle) }));
     },

@@ -1,8 +1,18 @@
-import { printableJson } from '@postern/core';
-import { PosternError } from '../errors.ts';
-import { leave, pipeProcess } from './main.ts';
-import { parsePipeArgs } from './pipe-args.ts';
-import { SSH_FAULT } from './run.ts';
+/** `postern pipe`, and what `postern-ssh` shares with it: this process joined to a channel. */
+import { existsSync, readFileSync } from 'node:fs';
+import { type Env, printableJson, systemEnv } from '@postern/core';
+import { PosternError } from '../base/errors.ts';
+import {
+  defaultConfigFile,
+  defaultStateDir,
+  locateControlSocket,
+  runtimeDir,
+  type Surroundings,
+  surroundings,
+} from '../base/paths.ts';
+import { type RunPipeOptions, runPipe, type SignalSource, SSH_FAULT } from './bridge.ts';
+import { borrow, lentChannel } from './client.ts';
+import { endsPlainly, type PipeAsk, parsePipeArgs } from './request.ts';
 
 const HELP = `Usage: postern pipe HOST [imap|smtp]
        postern pipe HOST -- ARGV...    each argument quoted
@@ -34,4 +44,88 @@ export async function pipeCommand(words: readonly string[]): Promise<void> {
   const { host, want, config } = call;
   const configFile = config === undefined ? {} : { configFile: config };
   leave(await pipeProcess({ ask: { host, want }, ...configFile, say }));
+}
+
+/** What a pipe of this process is. */
+export interface ProcessPipe {
+  readonly ask: PipeAsk;
+  /** `--config`. */
+  readonly configFile?: string;
+  /** `-n`. */
+  readonly emptyInput?: boolean;
+  /** Faults and their fixes. */
+  readonly say: RunPipeOptions['say'];
+  /** What is going on, for `-v`. */
+  readonly tell?: (line: string) => void;
+}
+
+/** Signals that are handed on. */
+const SIGNALS = ['INT', 'TERM', 'HUP', 'QUIT', 'USR1', 'USR2'] as const;
+
+const processSignals: SignalSource = (listener) => {
+  const handlers = SIGNALS.map((name) => ({ event: `SIG${name}` as const, run: () => listener(name) }));
+  for (const { event, run } of handlers) process.on(event, run);
+  return {
+    [Symbol.dispose]() {
+      for (const { event, run } of handlers) process.off(event, run);
+    },
+  };
+};
+
+/** Joins this process's streams to what is asked, and returns its exit status. Never rejects. */
+export async function pipeProcess(o: ProcessPipe): Promise<number> {
+  const s = surroundings();
+  return runPipe({
+    open: ({ signal }) => open(o, s, { env: systemEnv, signal }),
+    stdin: o.emptyInput === true ? undefined : process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signals: processSignals,
+    env: systemEnv,
+    plainEnd: endsPlainly(o.ask.want),
+    ...(o.ask.want.type === 'imap' ? { farewell: 'imap' } : {}),
+    say: o.say,
+  });
+}
+
+/** Over the daemon's link where it has it, else over one of its own. */
+async function open(
+  { ask, configFile, tell }: ProcessPipe,
+  s: Surroundings,
+  o: { env: Env; signal: AbortSignal },
+): ReturnType<RunPipeOptions['open']> {
+  const borrowed = await borrow(await findControlSocket(s, configFile), ask, o);
+  if (borrowed.type === 'lent') {
+    tell?.(`over the daemon's link to ${ask.host}`);
+    return lentChannel(borrowed.socket, { signal: o.signal, leftover: borrowed.leftover });
+  }
+  tell?.(`over a link of its own to ${ask.host}: ${borrowed.why}`);
+  const { openOwn } = await import('./standalone.ts');
+  return (await openOwn(ask, { surroundings: s, configFile, ...o })).channel;
+}
+
+/** Ends this process once its output has left. Input that is still open does not keep it. */
+export function leave(status: number): void {
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
+}
+
+/**
+ * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory, or was named and is not there:
+ * a client that lends a link starts often. Throws `PosternError` `config` then.
+ */
+export async function findControlSocket(s: Surroundings, file: string | undefined): Promise<string> {
+  const named = file ?? (s.env.POSTERN_CONFIG || undefined);
+  const stateDir = (named === undefined ? movesState(defaultConfigFile(s)) : !existsSync(named) || movesState(named))
+    ? (await import('../config/load.ts')).loadConfig(s, { file }).stateDir
+    : defaultStateDir(s);
+  return locateControlSocket(runtimeDir(s, stateDir), stateDir);
+}
+
+function movesState(file: string): boolean {
+  try {
+    return readFileSync(file, 'utf8').includes('state_dir');
+  } catch {
+    // Not there, or for the one who reads all of it to complain about.
+    return false;
+  }
 }

@@ -8,10 +8,10 @@ import { finished } from 'node:stream/promises';
 import { type Channel, deferred, LinkError } from '@postern/core';
 import { type ChannelPair, channelPair, settle, virtualEnv } from '@postern/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { encodeFrame } from './frame.ts';
-import { lentChannel } from './lent.ts';
-import { runPipe, SIGNAL_GRACE_MS } from './run.ts';
-import { type PipeEnd, servePipe } from './serve.ts';
+import { runPipe, SIGNAL_GRACE_MS } from './bridge.ts';
+import { lentChannel } from './client.ts';
+import { encodeFrame } from './protocol.ts';
+import { type PipeEnd, servePipe } from './server.ts';
 
 let dir: string;
 let servers: Server[] = [];

@@ -1,5 +1,6 @@
+/** Hold, release and remove: the daemon's work, or the spool's where there is none. */
 import { type EntryState, type Env, isEntryId, type Spool, SpoolError } from '@postern/core';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 
 /** What a person can do to an entry. */
 export type QueueVerb = 'hold' | 'release' | 'remove';

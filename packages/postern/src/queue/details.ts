@@ -1,3 +1,4 @@
+/** One entry with its header, as `postern queue show` gives it. */
 import { type EntryId, type JournalRecord, printable, replyText, type Spool } from '@postern/core';
 import { readJournal } from '@postern/spool';
 import { formatQueue, type QueueRow } from './row.ts';

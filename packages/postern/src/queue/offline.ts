@@ -1,9 +1,10 @@
+/** The spool without a daemon: opened for one act, and left as it was. */
 import { existsSync } from 'node:fs';
 import { type Spool, SpoolError, systemEnv } from '@postern/core';
 import { openSpool } from '@postern/spool';
+import { PosternError } from '../base/errors.ts';
+import { spoolDirectory } from '../base/paths.ts';
 import type { Config } from '../config/load.ts';
-import { PosternError } from '../errors.ts';
-import { spoolDirectory } from '../paths.ts';
 
 /**
  * Works on the spool while no daemon does: owns it for as long as `work` takes. With no spool yet `work` is not called and the answer

@@ -1,5 +1,7 @@
-import { type EntryState, type Outcome, printable, replyText } from '@postern/core';
-import { columns } from '../cli/context.ts';
+/** Entries as rows of `postern queue`. */
+import { type EntryState, type Outcome, parseForwardPath, parseReversePath, printable, replyText } from '@postern/core';
+import type { CompiledRoutes } from '@postern/relay';
+import { columns } from '../base/text.ts';
 
 /** One entry as `postern queue list --json` gives it. */
 export interface QueueRow {
@@ -104,4 +106,13 @@ export function formatQueue(rows: readonly QueueRow[]): string[] {
 function formatSize(octets: number): string {
   if (octets < 1024) return `${octets} B`;
   return octets < 1024 ** 2 ? `${(octets / 1024).toFixed(1)} KiB` : `${(octets / 1024 ** 2).toFixed(1)} MiB`;
+}
+
+/** Answers which route takes a recipient of the queue. */
+export function routeFinder(routes: CompiledRoutes): RouteOf {
+  return (from, to) => {
+    const taken = routes.take(parseForwardPath(to), parseReversePath(from));
+    if (taken === undefined) return undefined;
+    return { route: taken.pattern, host: taken.route.host ?? taken.route.smarthost ?? '' };
+  };
 }

@@ -1,5 +1,6 @@
+/** Recipients as people write them; what is not understood is an error that names it. */
 import addressparser from 'nodemailer/lib/addressparser';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 
 /** A name that may stand alone for a local user, as in `To: root` (RFC 5321 §4.1.2 Dot-string). */
 const LOCAL_NAME = /^[^\s()<>[\]:;@\\,."]+(?:\.[^\s()<>[\]:;@\\,."]+)*$/;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 import { parseSendmailArgs, type SendmailProgram, type SendmailRequest, type SubmitRequest } from './args.ts';
 
 const submit = (o: Partial<SubmitRequest>): SubmitRequest => ({

@@ -1,5 +1,6 @@
+/** sendmail's command line. */
 import type { Notify } from '@postern/core';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 
 /** The names the command answers to, beside `postern sendmail`. */
 export type SendmailProgram = 'sendmail' | 'mailq' | 'newaliases';

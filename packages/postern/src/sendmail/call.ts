@@ -1,3 +1,4 @@
+/** Whether this process was called as sendmail, mailq or newaliases. */
 import { basename } from 'node:path';
 import type { SendmailProgram } from './args.ts';
 

@@ -1,13 +1,14 @@
+/** `postern sendmail`: what it is given is spooled, or it says why not and exits by sysexits.h. */
 import type { Readable, Writable } from 'node:stream';
 import { type ForwardPath, printable, printableJson, type ReversePath, SpoolError, systemEnv } from '@postern/core';
 import type { CompiledRoutes } from '@postern/relay';
 import { spoolWriter } from '@postern/spool';
+import { PosternError } from '../base/errors.ts';
+import { makeStateDirectory, type Surroundings, spoolDirectory } from '../base/paths.ts';
 import { askDaemon, type Context } from '../cli/context.ts';
 import { queueRows } from '../cli/queue.ts';
 import { type Config, loadConfig } from '../config/load.ts';
-import { PosternError } from '../errors.ts';
-import { makeStateDirectory, type Surroundings, spoolDirectory } from '../paths.ts';
-import { toRoutes } from '../queue/route-of.ts';
+import { toRoutes } from '../config/routes.ts';
 import { parseSendmailArgs, type SendmailProgram, type SendmailRequest } from './args.ts';
 import { identityOf } from './identity.ts';
 import { formatMailq } from './mailq.ts';

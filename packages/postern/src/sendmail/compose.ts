@@ -1,3 +1,4 @@
+/** Makes a message of what a program wrote: header fields that are missing are added, no other is changed. */
 import {
   type EntryId,
   type Envelope,
@@ -9,7 +10,7 @@ import {
   type ReversePath,
 } from '@postern/core';
 import { encodeWord, isPlainText, quoteString } from 'nodemailer/lib/mime-funcs';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 import { addressesIn } from './addresses.ts';
 import type { SubmitRequest } from './args.ts';
 import { type Field, fieldValue } from './header.ts';

@@ -1,4 +1,5 @@
-import { PosternError } from '../errors.ts';
+/** Reads a header to its end, within a bound. */
+import { PosternError } from '../base/errors.ts';
 
 /** Octets a header may have. */
 export const HEADER_OCTETS: number = 1024 * 1024;

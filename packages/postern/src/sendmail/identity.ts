@@ -1,8 +1,9 @@
+/** Who calls sendmail, as the message says it. */
 import { readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { parseDomain } from '@postern/core';
-import { localHostname } from '../daemon/runner.ts';
-import type { Surroundings } from '../paths.ts';
+import { localHostname } from '../base/machine.ts';
+import type { Surroundings } from '../base/paths.ts';
 import type { Identity } from './compose.ts';
 
 /** Who runs this command: the login name at Debian's `/etc/mailname`, else at the host's name; `$NAME`, else the passwd entry's full name. */

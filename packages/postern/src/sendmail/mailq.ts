@@ -1,3 +1,4 @@
+/** The queue as mailq prints it. */
 import { printable } from '@postern/core';
 
 /** One entry as `postern queue list --json` gives it. */

@@ -1,3 +1,4 @@
+/** `sendmail -bs`: SMTP on standard input and output. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';

@@ -5,7 +5,7 @@ import type { Envelope, Spool } from '@postern/core';
 import { openSpool } from '@postern/spool';
 import { splits, virtualEnv } from '@postern/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { PosternError } from '../errors.ts';
+import type { PosternError } from '../base/errors.ts';
 import { parseSendmailArgs, type SubmitRequest } from './args.ts';
 import type { Identity } from './compose.ts';
 import { submit } from './submit.ts';

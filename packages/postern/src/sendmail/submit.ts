@@ -1,5 +1,6 @@
+/** Hands a message to the spool, or to the daemon's. */
 import { type EntryId, type Env, newEntryId, type SpoolWriter } from '@postern/core';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 import type { SubmitRequest } from './args.ts';
 import { compose, type Identity } from './compose.ts';
 import { type Head, headReader } from './header.ts';

@@ -1,5 +1,6 @@
+/** Lines as programs write them, with CRLF at their ends. */
 import { createLineEnds, createMessageChecker, MAX_TEXT_LINE_OCTETS, type MessageFault } from '@postern/core';
-import { PosternError } from '../errors.ts';
+import { PosternError } from '../base/errors.ts';
 
 const CR = 0x0d;
 const LF = 0x0a;

@@ -1,7 +1,8 @@
+/** Installs and removes the service; what a person changed is left alone. */
 import { execFile } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { errnoOf, PosternError } from '../errors.ts';
+import { errnoOf, PosternError } from '../base/errors.ts';
 import { LAUNCHD_LABEL, MARK, type ServiceFile } from './unit.ts';
 
 /** Where a service goes and who runs it. */

@@ -1,3 +1,4 @@
+/** Units and agents as text. */
 import { formatListen, type ListenAddress } from '../config/units.ts';
 import { imapSocketName, SMTP_SOCKET_NAME } from './activation.ts';
 

@@ -1,3 +1,4 @@
+/** The lines of mail clients. */
 import { quoteAll } from '@postern/core';
 import {
   ANY_PASSWORD,

@@ -1,3 +1,4 @@
+/** The lines of MTAs and submission programs. */
 import { quoteAll } from '@postern/core';
 import {
   address,

@@ -1,3 +1,4 @@
+/** Picks a client's lines. */
 import { NotOffered, type Recipe, type Setup, type SetupFacts } from './facts.ts';
 import { READERS } from './readers.ts';
 import { SENDERS } from './senders.ts';

@@ -1,3 +1,4 @@
+/** Certificates made here: long-lived key, short subject, loopback names. */
 // The library below injects by decorators, which need this first.
 import 'reflect-metadata';
 import { createPrivateKey, createPublicKey, generateKeyPairSync, webcrypto } from 'node:crypto';

@@ -1,3 +1,4 @@
+/** Where a certificate and its key lie. */
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,10 +1,11 @@
+/** The certificates of listeners: loaded, checked, renewed without a restart. */
 import { X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import type { Env } from '@postern/core';
-import { errnoOf, PosternError } from '../errors.ts';
-import { writePrivateFile } from '../private-file.ts';
+import { errnoOf, PosternError } from '../base/errors.ts';
+import { writePrivateFile } from '../base/private-file.ts';
 import type { TlsFiles } from './files.ts';
 
 /** How long before its end our own certificate is made anew, milliseconds. */

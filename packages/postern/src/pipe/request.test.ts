@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { Want } from './ask.ts';
-import { LOGIN_SHELL, type PipeCall, parsePipeArgs, pipeWords } from './pipe-args.ts';
+import type { Want } from './request.ts';
+import { LOGIN_SHELL, type PipeCall, parsePipeArgs, pipeWords } from './request.ts';
 
 const exec = (command: string): Want => ({ type: 'target', target: { type: 'exec', command } });
 const pipe = (want: Want, o: Partial<PipeCall> = {}): unknown => ({

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { deferred } from '@postern/core';
 import { virtualEnv } from '@postern/testkit';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { PosternError } from '../errors.ts';
-import { parseAsk } from './ask.ts';
-import { ANSWER_MS, borrow } from './borrow.ts';
+import { PosternError } from '../base/errors.ts';
+import { ANSWER_MS, borrow } from './client.ts';
+import { parseAsk } from './request.ts';
 
 let dir: string;
 let close: () => void = () => {};

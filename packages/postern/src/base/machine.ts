@@ -1,4 +1,6 @@
+/** What this machine says of itself and its users. */
 import { execFileSync } from 'node:child_process';
+import { hostname } from 'node:os';
 
 /** The uid of a user of this machine, or undefined. Asks `id`, which knows LDAP and the like. */
 export function lookupUser(name: string): number | undefined {
@@ -9,4 +11,10 @@ export function lookupUser(name: string): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** This machine's name for greetings, `Received:` and Message-ID; `localhost` where it has none fit for SMTP (RFC 5321 §2.3.5). */
+export function localHostname(): string {
+  const name = hostname().toLowerCase();
+  return /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(name) ? name : 'localhost';
 }

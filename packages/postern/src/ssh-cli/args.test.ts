@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { parseSshArgs, type SshCall, type SshRun } from './ssh-args.ts';
-import { OPTION_MEANINGS, splitOption } from './ssh-options.ts';
+import { parseSshArgs, type SshCall, type SshRun } from './args.ts';
+import { OPTION_MEANINGS, splitOption } from './options.ts';
 
 const BLANK: SshRun = {
   type: 'run',

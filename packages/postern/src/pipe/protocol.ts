@@ -1,5 +1,3 @@
-import type { Layer, LinkErrorCode } from '@postern/core';
-
 /**
  * What travels on the control socket once a request made it a pipe: one channel, as frames. A frame is a type octet, a
  * four-octet big-endian length and that many octets. The law: bytes in, values out; no stream, timer or promise here, and
@@ -8,6 +6,8 @@ import type { Layer, LinkErrorCode } from '@postern/core';
  * Each of the three byte streams has its own window, so that stdout nobody reads never holds up stderr, the exit or a
  * signal: a side sends no more than it was granted, and so the socket itself is always read to its end.
  */
+import type { Layer, LinkErrorCode } from '@postern/core';
+import { type Exit, LinkError } from '@postern/core';
 
 /** Longest payload of a frame, octets. A longer one ends the pipe. */
 export const MAX_FRAME_BYTES: number = 64 * 1024;
@@ -201,4 +201,38 @@ function asExit(fields: Fields): PipeExit | undefined {
   if (type !== 'lost' || typeof fault !== 'object' || fault === null) return undefined;
   const asked = asFault(fault as Fields);
   return asked === undefined ? undefined : { type, fault: asked };
+}
+
+/** Longest sentence of a fault that travels, characters. */
+const MAX_SENTENCE = 2000;
+
+/** Any error as what travels in a frame. Not a `LinkError`: it is told as a fault of the channel. */
+export function faultOf(error: unknown): Fault {
+  const cut = (text: string): string => text.slice(0, MAX_SENTENCE);
+  if (!(error instanceof LinkError)) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { code: 'channel-refused', layer: 'channel', message: cut(message) };
+  }
+  return {
+    code: error.code,
+    layer: error.layer,
+    message: cut(error.message),
+    ...(error.hop === undefined ? {} : { hop: cut(error.hop) }),
+    ...(error.fix === undefined ? {} : { fix: cut(error.fix) }),
+  };
+}
+
+/** The error a fault was made from, without its cause. */
+export function errorOf(fault: Fault): LinkError {
+  return new LinkError(fault.message, fault);
+}
+
+/** An exit as it travels. */
+export function toPipeExit(exit: Exit): PipeExit {
+  return exit.type === 'lost' ? { type: 'lost', fault: faultOf(exit.error) } : exit;
+}
+
+/** An exit that travelled. */
+export function fromPipeExit(exit: PipeExit): Exit {
+  return exit.type === 'lost' ? { type: 'lost', error: errorOf(exit.fault) } : exit;
 }

@@ -1,10 +1,8 @@
+/** Lends one channel over a socket; the borrower's death ends it. */
 import { type Duplex, PassThrough } from 'node:stream';
 import { type Channel, type Exit, LinkError } from '@postern/core';
-import { faultOf, toPipeExit } from './fault.ts';
-import { over, passStderr, readToEnd } from './flow.ts';
-import { type Frame, FrameError } from './frame.ts';
-import { inlet, outlet, outletStream } from './window.ts';
-import { type Wire, wireOver } from './wire.ts';
+import { type Frame, FrameError, faultOf, toPipeExit } from './protocol.ts';
+import { inlet, outlet, outletStream, over, passStderr, readToEnd, type Wire, wireOver } from './stream.ts';
 
 /** How a lent channel went, for the daemon's log. */
 export type PipeEnd =

@@ -1,13 +1,13 @@
+/** The daemon's side of `postern pipe`: a request becomes one channel of one of its links. */
 import type { Socket } from 'node:net';
 import type { Env } from '@postern/core';
+import type { Surroundings } from '../base/paths.ts';
 import type { ControlHandler } from '../control/server.ts';
-import type { Host, Hosts } from '../daemon/hosts.ts';
-import type { Live } from '../daemon/live.ts';
-import type { Surroundings } from '../paths.ts';
-import { type PipeAsk, parseAsk } from './ask.ts';
-import { LINK_WAIT_MS, openWant } from './open.ts';
-import { resolveAsked, sameWay } from './resolve.ts';
-import { servePipe } from './serve.ts';
+import { LINK_WAIT_MS, openWant, resolveAsked, sameWay } from '../pipe/open.ts';
+import { type PipeAsk, parseAsk } from '../pipe/request.ts';
+import { servePipe } from '../pipe/server.ts';
+import type { ActiveConfig } from './active-config.ts';
+import type { Host, Hosts } from './hosts.ts';
 
 /** The answer when no link of the daemon is what was asked for: the client takes one of its own. */
 export interface NotLent {
@@ -15,9 +15,9 @@ export interface NotLent {
 }
 
 /** The daemon's side of `postern pipe`: a `pipe` request becomes one channel of one of its links. */
-export function lendHandler(o: {
+export function pipeHandler(o: {
   readonly hosts: Hosts;
-  readonly live: Live;
+  readonly active: ActiveConfig;
   readonly surroundings: Surroundings;
   readonly env: Env;
 }): ControlHandler {
@@ -40,7 +40,7 @@ async function hostFor(
   ask: PipeAsk,
   o: {
     readonly hosts: Hosts;
-    readonly live: Live;
+    readonly active: ActiveConfig;
     readonly surroundings: Surroundings;
   },
 ): Promise<Host | undefined> {
@@ -48,7 +48,7 @@ async function hostFor(
   const plain = ask.user === undefined && ask.port === undefined && !ask.sshArgs?.length && !ask.configFile;
   if (plain && named !== undefined) return named;
   // What cannot be resolved is told better by the client, which tries it.
-  const asked = await resolveAsked(ask, o.live.config, o.surroundings).catch(() => undefined);
+  const asked = await resolveAsked(ask, o.active.config, o.surroundings).catch(() => undefined);
   if (asked === undefined) return undefined;
   const candidates = named === undefined ? o.hosts.all : [named, ...o.hosts.all];
   return candidates.find(({ resolved }) => sameWay(resolved, asked));

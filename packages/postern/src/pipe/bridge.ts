@@ -1,6 +1,7 @@
+/** Joins a process's three streams to a channel, and ends as ssh would. */
 import type { Readable, Writable } from 'node:stream';
 import { type Channel, type Env, type Exit, LinkError, printable, responseText } from '@postern/core';
-import { flushed, passStderr, readToEnd } from './flow.ts';
+import { flushed, passStderr, readToEnd } from './stream.ts';
 
 /** What ssh ends with when the fault is its own, the link's, or the far command had no exit status: what `say` returns for those. */
 export const SSH_FAULT = 255;

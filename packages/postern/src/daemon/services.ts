@@ -1,20 +1,21 @@
+/** What each listener serves, and with what. */
 import type { Admit, Env, Spool } from '@postern/core';
 import { createEndpoint, type ImapdFor } from '@postern/imap';
 import { createIntake, type IntakeTls, type OnRelayEvent } from '@postern/relay';
 import { createAdmit } from '../access/admit.ts';
+import { localHostname } from '../base/machine.ts';
 import type { Config } from '../config/load.ts';
 import type { ImapPlan, Plan, TlsPlan } from '../config/plan.ts';
+import type { BoundListener } from '../net/listen.ts';
 import { imapSocketName, SMTP_SOCKET_NAME } from '../service/activation.ts';
 import type { TlsIdentities } from '../tls/identity.ts';
+import type { ActiveConfig } from './active-config.ts';
 import { directFrom } from './direct.ts';
 import { type ForwardValues, refuseOwnListeners, wantedForward } from './forwards.ts';
 import type { Hosts } from './hosts.ts';
-import type { BoundListener } from './listen.ts';
 import type { Change, ListenerTable, Service, Wanted } from './listeners.ts';
-import type { Live } from './live.ts';
 import type { Logger } from './log.ts';
 import { logImapEvent } from './log-events.ts';
-import { localHostname } from './runner.ts';
 
 /** How long messages on their way, in or out, get at the end, milliseconds. */
 export const GRACE_MS = 2250;
@@ -32,9 +33,9 @@ export interface Tables {
 }
 
 /** What the listeners of a daemon serve with. */
-export interface Serving {
+export interface ServiceContext {
   readonly tables: Tables;
-  readonly live: Live;
+  readonly active: ActiveConfig;
   readonly hosts: Hosts;
   readonly spool: Spool;
   readonly env: Env;
@@ -51,7 +52,7 @@ export interface Serving {
  * then: `unavailable` for an address that cannot be had, `config` for a certificate that cannot be used or a `[[reverse]]` that leads back in.
  */
 export async function prepareListeners(
-  s: Serving,
+  s: ServiceContext,
   { config, plan }: { config: Config; plan: Plan },
   activated: (name: string, at: number) => number | undefined = () => undefined,
 ): Promise<Change> {
@@ -82,7 +83,7 @@ export async function prepareListeners(
 }
 
 async function wantedImap(
-  s: Serving,
+  s: ServiceContext,
   plan: Plan,
   activated: (name: string, at: number) => number | undefined,
 ): Promise<Wanted<ImapSpec>[]> {
@@ -101,7 +102,7 @@ async function wantedImap(
 }
 
 async function wantedSmtp(
-  s: Serving,
+  s: ServiceContext,
   { smtp }: Plan,
   activated: (name: string, at: number) => number | undefined,
 ): Promise<Wanted<SmtpSpec>[]> {
@@ -115,18 +116,18 @@ async function wantedSmtp(
 }
 
 /** What a listener shows of itself. Rejects with `PosternError` when its certificate cannot be used. */
-async function secured({ tls }: Serving, plan: TlsPlan | undefined): Promise<IntakeTls | undefined> {
+async function secured({ tls }: ServiceContext, plan: TlsPlan | undefined): Promise<IntakeTls | undefined> {
   if (plan === undefined) return undefined;
   const identity = await tls.of(plan.files);
   return { mode: plan.mode, secureContext: () => identity.context() };
 }
 
-function admit(s: Serving, listener: BoundListener): Admit {
-  return createAdmit({ allow: () => s.live.config.allow, listener: listener.type, uid: s.uid, stateDir: s.stateDir });
+function admit(s: ServiceContext, listener: BoundListener): Admit {
+  return createAdmit({ allow: () => s.active.config.allow, listener: listener.type, uid: s.uid, stateDir: s.stateDir });
 }
 
 function serveImap(
-  s: Serving,
+  s: ServiceContext,
   listener: BoundListener,
   { host, tls }: { host: string | undefined; tls: IntakeTls | undefined },
 ): Service {
@@ -145,14 +146,14 @@ function serveImap(
 }
 
 function serveSmtp(
-  s: Serving,
+  s: ServiceContext,
   listener: BoundListener,
   { maxSize, tls }: { maxSize: number; tls: IntakeTls | undefined },
 ): Service {
-  const { spool, live, hosts, env, onQueueRun } = s;
+  const { spool, active, hosts, env, onQueueRun } = s;
   const intake = createIntake({
     ...{ spool, env, onQueueRun, server: listener.server, sizeLimit: maxSize },
-    routes: () => live.routes,
+    routes: () => active.routes,
     directFor: directFrom(hosts, env),
     admit: admit(s, listener),
     hostname: localHostname(),

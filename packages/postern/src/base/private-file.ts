@@ -1,3 +1,4 @@
+/** Files that hold a secret are whole or not there, and readable to their owner alone. */
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';

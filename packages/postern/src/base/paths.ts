@@ -1,3 +1,4 @@
+/** Where Postern's files and sockets lie; a directory open to others is refused, not repaired. */
 import { createHash } from 'node:crypto';
 import {
   chmodSync,

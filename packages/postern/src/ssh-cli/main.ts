@@ -1,10 +1,9 @@
+/** `postern-ssh`: a lent link under ssh's own command line, for programs that want to be given an ssh. */
 import { spawn } from 'node:child_process';
 import { resolve } from 'node:path';
-import type { PipeAsk } from './pipe/ask.ts';
-import { LOGIN_SHELL } from './pipe/pipe-args.ts';
-import { parseSshArgs, type SshRun } from './pipe/ssh-args.ts';
-
-/** `postern-ssh`: a lent link under ssh's own command line, for programs that want to be given an ssh. */
+import type { PipeAsk } from '../pipe/request.ts';
+import { LOGIN_SHELL } from '../pipe/request.ts';
+import { parseSshArgs, type SshRun } from './args.ts';
 
 const USAGE =
   'usage: postern-ssh [-qvnTxas46AC] [-l user] [-p port] [-o option] [-i key] [-F file] [-J hop] [-W host:port] destination [command]';
@@ -39,7 +38,7 @@ function askOf(call: SshRun): PipeAsk {
 }
 
 async function run(call: SshRun): Promise<void> {
-  const { leave, pipeProcess } = await import('./pipe/main.ts');
+  const { leave, pipeProcess } = await import('../pipe/command.ts');
   if (!call.quiet) for (const warning of call.warnings) say(warning);
   if (call.verbose) for (const note of call.notes) say(note);
   const status = await pipeProcess({

@@ -1,6 +1,6 @@
 import { splits } from '@postern/testkit';
 import { describe, expect, it } from 'vitest';
-import { encodeFrame, type Frame, FrameError, frameReader, MAX_FRAME_BYTES } from './frame.ts';
+import { encodeFrame, type Frame, FrameError, frameReader, MAX_FRAME_BYTES } from './protocol.ts';
 
 const fault = {
   code: 'auth-failed',

@@ -1,10 +1,11 @@
+/** The configuration in force; a reload puts another in its place. */
 import type { CompiledRoutes } from '@postern/relay';
 import type { Config } from '../config/load.ts';
 import type { Plan } from '../config/plan.ts';
-import { toRoutes } from '../queue/route-of.ts';
+import { toRoutes } from '../config/routes.ts';
 
 /** What a reload changes while everything runs. */
-export interface Live {
+export interface ActiveConfig {
   config: Config;
   plan: Plan;
   /** Those of the plan, in the same order. */
@@ -12,6 +13,6 @@ export interface Live {
 }
 
 /** The values of a configuration. */
-export function liveOf(config: Config, plan: Plan): Live {
+export function activeConfigOf(config: Config, plan: Plan): ActiveConfig {
   return { config, plan, routes: toRoutes(plan.routes) };
 }

@@ -1,12 +1,12 @@
+/** A link of one's own, for when no daemon has it. */
 import { type Channel, type Env, raceAbort } from '@postern/core';
 import { createImapd } from '@postern/imap';
 import { createLink } from '@postern/ssh';
+import type { Surroundings } from '../base/paths.ts';
+import { smtpTarget } from '../config/host.ts';
 import { loadConfig } from '../config/load.ts';
-import { smtpTarget } from '../daemon/hosts.ts';
-import type { Surroundings } from '../paths.ts';
-import type { PipeAsk } from './ask.ts';
-import { LINK_WAIT_MS, openWant } from './open.ts';
-import { resolveAsked } from './resolve.ts';
+import { LINK_WAIT_MS, openWant, resolveAsked } from './open.ts';
+import type { PipeAsk } from './request.ts';
 
 /** A channel over a link of its own. */
 export interface Own {

@@ -1,5 +1,6 @@
+/** ssh's own command line, read as OpenSSH reads it. */
 import type { Target } from '@postern/core';
-import { OPTION_MEANINGS, splitOption } from './ssh-options.ts';
+import { OPTION_MEANINGS, splitOption } from './options.ts';
 
 /**
  * ssh's own command line (ssh(1) of OpenSSH 9.2), as values. Its grammar is BSD getopt run twice: options, destination,

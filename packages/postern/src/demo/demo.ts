@@ -1,3 +1,4 @@
+/** `postern demo`: a throwaway gate, a daemon against it, and a tour; nothing of it is left. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';

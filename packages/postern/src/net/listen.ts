@@ -1,9 +1,10 @@
-import { createServer, type Server, type Socket } from 'node:net';
+/** Binding: an occupied address is known before anything starts, and a socket file is 0600. */
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { errnoOf, PosternError } from '../base/errors.ts';
+import { makeSocketDirectory } from '../base/paths.ts';
 import { formatListen, type ListenAddress } from '../config/units.ts';
-import { listenUnix } from '../control/server.ts';
-import { errnoOf, PosternError } from '../errors.ts';
-import { makeSocketDirectory } from '../paths.ts';
 
 /** A listener that is bound, but keeps who connects waiting until `release`. */
 export interface BoundListener {
@@ -95,4 +96,61 @@ function trueAddress(server: Server, address: ListenAddress): ListenAddress {
   const bound = server.address();
   if (address.type === 'unix' || bound === null || typeof bound === 'string') return address;
   return { type: 'tcp', host: bound.address, port: bound.port };
+}
+
+/**
+ * Listens on a Unix socket, mode 0600. What a dead owner left at `path` is removed first. Throws {@link PosternError} `unavailable` when the
+ * address is in use, or is a file that is no socket.
+ */
+export async function listenUnix(server: Server, path: string): Promise<void> {
+  if (Buffer.byteLength(path) > UNIX_PATH_MAX) {
+    throw new PosternError('config', `the socket path ${path} is longer than the system's ${UNIX_PATH_MAX} octets`, {
+      fix: 'set XDG_RUNTIME_DIR or state_dir to a shorter path',
+    });
+  }
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found !== undefined && !found.isSocket()) {
+    throw new PosternError('unavailable', `${path} is there and is no socket`);
+  }
+  if (found !== undefined && (await answers(path)))
+    throw new PosternError('unavailable', `another program listens on ${path}`);
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw inUse(path, error);
+  }
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(inUse(path, error)));
+    // The directory is 0700, so nobody gets in between listen and chmod.
+    server.listen(path, () => {
+      server.removeAllListeners('error');
+      chmodSync(path, 0o600);
+      resolve();
+    });
+  });
+}
+
+/** `sun_path` of Linux holds 108 octets with the final NUL, that of macOS 104. */
+const UNIX_PATH_MAX: number = process.platform === 'linux' ? 107 : 103;
+
+function inUse(path: string, cause: unknown): PosternError {
+  return new PosternError('unavailable', `the socket ${path} cannot be made (${errnoOf(cause)})`, { cause });
+}
+
+/** True when somebody accepts connections there. */
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', (error) => {
+      const errno = errnoOf(error);
+      // Its backlog is full: somebody lives there.
+      if (errno === 'EAGAIN') resolve(true);
+      else if (errno === 'ECONNREFUSED' || errno === 'ENOENT') resolve(false);
+      else reject(inUse(path, error));
+    });
+  });
 }
