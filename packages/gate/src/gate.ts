@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, realpath, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Env, systemEnv } from '@postern/core';
 import { type Account, makeAccount } from './account.ts';
 import type { GateContext } from './context.ts';
@@ -18,7 +18,7 @@ import { reachableFile, reachableProgram } from './reach.ts';
 import type { SmtpServer, SmtpServerOptions } from './smtp-server.ts';
 import { type SshdOptions, type SshServer, startSshd } from './sshd.ts';
 import { teardown } from './teardown.ts';
-import { writeScript } from './wrapper.ts';
+import { execLine, writeScript } from './wrapper.ts';
 
 /** What a gate is made of. Only `cacheDir` must be given. */
 export interface GateOptions extends ProgramOptions {
@@ -49,6 +49,8 @@ export interface GateClient {
   knownHostsFile: string;
   identityFile: string;
   key: KeyFile;
+  /** A directory with `ssh` and its companions, for PATH; absent where this machine has them installed. */
+  bin?: string;
 }
 
 /** A sshd beyond the first. */
@@ -115,6 +117,7 @@ interface Parts {
   imap: Program | undefined;
   exim: Program | undefined;
   netcat: Program;
+  client: Program;
   nssWrapper: string | undefined;
 }
 
@@ -123,6 +126,7 @@ async function findParts(o: GateOptions): Promise<Parts> {
     nssWrapper: await findNssWrapper(o),
     sshd: await findProgram(PROGRAMS.sshd, o),
     netcat: await findProgram(PROGRAMS.netcat, o),
+    client: await findProgram(PROGRAMS.client, o),
     imap: o.imapd === false ? undefined : await findProgram(PROGRAMS.imap, o),
     exim: o.smtp === false ? undefined : await findProgram(PROGRAMS.exim, o),
   };
@@ -183,12 +187,15 @@ async function compose(
   }
   const netcat = await at(found.netcat);
   await writeNetcat(context, netcat, smtp?.port);
-  const client = await makeClient(dir);
+  const client = await makeClient(dir, found.client);
   const program = await at(found.sshd);
   const entries: ClientEntry[] = [];
   const addSshd = async (further: FurtherSshd): Promise<SshServer> => {
     if (abort.signal.aborted) throw new GateError('stopped', 'the gate is stopped');
-    const server = await startSshd(context, { ...further, program, clientKey: client.key.publicKey });
+    const server = await startSshd(context, {
+      ...{ ...further, program, client: found.client },
+      clientKey: client.key.publicKey,
+    });
     entries.push({ server, lines: further.client ?? [] });
     await writeClientFiles(client, account.user, entries);
     return server;
@@ -228,16 +235,26 @@ function smtpOptions(o: GateOptions): SmtpServerOptions {
   return o.smtp === false ? {} : (o.smtp ?? {});
 }
 
-async function makeClient(dir: string): Promise<GateClient> {
+async function makeClient(dir: string, program: Program): Promise<GateClient> {
   const own = join(dir, 'client');
   await mkdir(own, { mode: 0o700 });
-  const key = await makeKey(join(own, 'id_ed25519'), { comment: 'postern gate client' });
+  const key = await makeKey(join(own, 'id_ed25519'), { comment: 'postern gate client', client: program });
   return {
     configFile: join(own, 'config'),
     knownHostsFile: join(own, 'known_hosts'),
     identityFile: key.path,
     key,
+    ...(program.root === '/' ? {} : { bin: await writeClientCommands(join(own, 'bin'), program) }),
   };
+}
+
+/** Commands of an unpacked OpenSSH client, each with the libraries it needs. */
+async function writeClientCommands(dir: string, { command, env }: Program): Promise<string> {
+  await mkdir(dir, { mode: 0o755 });
+  for (const name of ['ssh', 'ssh-keygen', 'ssh-add', 'ssh-agent', 'ssh-keyscan', 'scp', 'sftp']) {
+    await writeScript(dir, name, execLine({ command: join(dirname(command), name), env }));
+  }
+  return dir;
 }
 
 interface ClientEntry {

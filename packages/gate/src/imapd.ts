@@ -1,6 +1,11 @@
+/** Dovecot's `imap` as a command that greets PREAUTH on its standard streams; how it takes its settings is found out from it. */
+import { dirname, join } from 'node:path';
 import type { GateContext } from './context.ts';
+import { GateError } from './errors.ts';
+import { makeOwned, writeOwned } from './owned.ts';
 import { MARK } from './processes.ts';
 import type { Program } from './programs.ts';
+import { run } from './run.ts';
 import { execLine, writeScript } from './wrapper.ts';
 
 /** How `imapd` behaves. */
@@ -9,30 +14,90 @@ export interface ImapdOptions {
   settings?: Record<string, string>;
 }
 
-/**
- * Dovecot's `imap` as a command that greets PREAUTH on its standard streams, with no daemon and no configuration file:
- * `DOVECONF_ENV` makes it read settings from its environment (Dovecot 2.3), upper case.
- */
-export async function writeImapd(
-  context: GateContext,
-  o: ImapdOptions & { program: Program; maildir: string; name?: string },
-): Promise<string> {
-  const { account } = context;
-  const settings: Record<string, string> = {
-    mail_location: `maildir:${o.maildir}`,
-    mail_plugins: 'imap_zlib',
-    ...(o.program.root === '/' ? {} : { mail_plugin_dir: `${o.program.root}/usr/lib/dovecot/modules` }),
-    ...o.settings,
-  };
-  const env: Record<string, string> = {
-    USER: account.user,
-    HOME: account.home,
-    PATH: '/usr/bin:/bin',
-    [MARK]: context.dir,
-    ...o.program.env,
-    DOVECONF_ENV: '1',
-  };
-  for (const [name, value] of Object.entries(settings)) env[name.toUpperCase()] = value;
-  const line = execLine({ command: o.program.command, env, clean: true });
+interface ImapdSetup extends ImapdOptions {
+  program: Program;
+  maildir: string;
+  name?: string;
+}
+
+/** Writes the command and returns its path. @throws GateError `bad_option` with Dovecot's words when it refuses the settings. */
+export async function writeImapd(context: GateContext, o: ImapdSetup): Promise<string> {
+  const versioned = await takesVersionedFile(context, o.program);
+  const line = versioned ? await lineWithFile(context, o) : lineWithEnvironment(context, o);
   return writeScript(context.bin, o.name ?? 'imapd', line);
+}
+
+/** Dovecot 2.4 wants a configuration to say which version it is for, and refuses one that does not; 2.3 does not know that setting. */
+const VERSIONS = ['dovecot_config_version = 2.4.0', 'dovecot_storage_version = 2.4.0'];
+
+async function takesVersionedFile(context: GateContext, program: Program): Promise<boolean> {
+  const file = join(context.dir, 'dovecot-versions.conf');
+  await writeOwned(context.account, file, `${VERSIONS.join('\n')}\n`);
+  const read = await doveconf(program, file).catch(() => undefined);
+  return read !== undefined && !/unknown setting/i.test(read.stderr);
+}
+
+/** The reader of configurations that came with this `imap`. */
+function doveconfOf(program: Program): string {
+  return join(dirname(program.command), '../../bin/doveconf');
+}
+
+function doveconf(program: Program, file: string): ReturnType<typeof run> {
+  return run(doveconfOf(program), ['-n', '-c', file], { env: { PATH: '/usr/bin:/bin', ...program.env } });
+}
+
+function environmentOf(context: GateContext, program: Program): Record<string, string> {
+  const { account, dir } = context;
+  return { USER: account.user, HOME: account.home, PATH: '/usr/bin:/bin', [MARK]: dir, ...program.env };
+}
+
+/** `DOVECONF_ENV` makes Dovecot 2.3 read settings from its environment, in upper case; 2.4 ignores it, and takes the system's. */
+function lineWithEnvironment(context: GateContext, { program, maildir, settings = {} }: ImapdSetup): string {
+  const all: Record<string, string> = {
+    mail_location: `maildir:${maildir}`,
+    mail_plugins: 'imap_zlib',
+    ...(program.root === '/' ? {} : { mail_plugin_dir: `${program.root}/usr/lib/dovecot/modules` }),
+    ...settings,
+  };
+  const env: Record<string, string> = { ...environmentOf(context, program), DOVECONF_ENV: '1' };
+  for (const [name, value] of Object.entries(all)) env[name.toUpperCase()] = value;
+  return execLine({ command: program.command, env, clean: true });
+}
+
+/**
+ * `doveconf -F` reads the file and becomes the program named behind it, as `imap -c FILE` would have it done by the doveconf at its
+ * compiled-in path. Of the environment only what `DOVECOT_PRESERVE_ENVS` names reaches that program (Dovecot 2.4.1).
+ */
+async function lineWithFile(context: GateContext, o: ImapdSetup): Promise<string> {
+  const { program, maildir, settings = {} } = o;
+  const { account, dir } = context;
+  const own = join(dir, o.name ?? 'imapd');
+  for (const path of [own, join(own, 'run'), join(own, 'state')]) await makeOwned(account, path);
+  const all: Record<string, string> = {
+    base_dir: join(own, 'run'),
+    state_dir: join(own, 'state'),
+    mail_home: account.home,
+    mail_driver: 'maildir',
+    // Absolute: with `~/` it dies at the first SELECT.
+    mail_path: maildir,
+    ssl: 'no',
+    // They must exist, though nothing runs as them; Debian's own come with an installed package only.
+    default_internal_user: 'nobody',
+    default_login_user: 'nobody',
+    ...settings,
+  };
+  const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}`);
+  const file = join(own, 'dovecot.conf');
+  await writeOwned(account, file, [...VERSIONS, ...lines, 'namespace inbox {', '  inbox = yes', '}', ''].join('\n'));
+  const { code, stderr } = await doveconf(program, file);
+  if (code !== 0)
+    throw new GateError('bad_option', `Dovecot refuses its settings: ${stderr.trim().split('\n').at(-1)}`);
+  const env = environmentOf(context, program);
+  const command = [doveconfOf(program), '-c', file, '-F', program.command, '-c', file] as const;
+  return execLine({
+    command: command[0],
+    args: command.slice(1),
+    env: { ...env, DOVECOT_PRESERVE_ENVS: Object.keys(env).join(' ') },
+    clean: true,
+  });
 }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { GateError } from './errors.ts';
+import type { Program } from './programs.ts';
 import { run } from './run.ts';
 
 /** Key types that `ssh-keygen -t` takes and a gate makes. */
@@ -16,10 +17,10 @@ export interface KeyFile {
   fingerprint: string;
 }
 
-/** Makes a key pair with `ssh-keygen`, without a passphrase unless one is given. */
+/** Makes a key pair with `ssh-keygen`, that of `client` or the one in PATH, without a passphrase unless one is given. */
 export async function makeKey(
   path: string,
-  o: { type?: KeyType; passphrase?: string; comment?: string } = {},
+  o: { type?: KeyType; passphrase?: string; comment?: string; client?: Program } = {},
 ): Promise<KeyFile> {
   const args = [
     '-q',
@@ -32,7 +33,8 @@ export async function makeKey(
     '-f',
     path,
   ];
-  const made = await run('ssh-keygen', args).catch((error: NodeJS.ErrnoException) => {
+  const { command, env } = o.client ?? { command: 'ssh-keygen', env: {} };
+  const made = await run(command, args, { env: { ...process.env, ...env } }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;
     const fix = 'apt-get install openssh-client';
     throw new GateError('program_missing', 'ssh-keygen is not installed', { cause: error, fix });

@@ -1,11 +1,14 @@
+/** An OpenSSH server of the gate: an ordinary user's process on a high port, with files of its own. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GateContext } from './context.ts';
+import { GateError } from './errors.ts';
 import { type KeyFile, type KeyType, makeKey } from './keys.ts';
 import { giveTo, makeOwned, writeOwned } from './owned.ts';
 import { descendants, type ProcessEntry, signalAll } from './processes.ts';
 import type { Program } from './programs.ts';
 import { type Server, startServer } from './server.ts';
+import { helperLines } from './sshd-helpers.ts';
 
 /** What may differ between the sshds of a gate. */
 export interface SshdOptions {
@@ -49,19 +52,20 @@ export interface SshServer extends Omit<Server, 'daemon' | 'start'> {
 /** Starts an sshd of the gate. @throws GateError `start_failed` with the end of its log. */
 export async function startSshd(
   context: GateContext,
-  o: SshdOptions & { name: string; program: Program; clientKey: string },
+  o: SshdOptions & { name: string; program: Program; client: Program; clientKey: string },
 ): Promise<SshServer> {
   const dir = join(context.dir, o.name);
   await makeOwned(context.account, dir);
   const hostKeys: KeyFile[] = [];
   for (const type of o.hostKeys ?? ['ed25519']) {
-    const key = await makeKey(join(dir, `host_${type}`), { type, comment: o.name });
+    const key = await makeKey(join(dir, `host_${type}`), { type, comment: o.name, client: o.client });
     hostKeys.push(key);
     await giveTo(context.account, key.path);
   }
   const keys = [...(o.onlyGivenKeys === true ? [] : [o.clientKey]), ...(o.authorizedKeys ?? [])];
   await writeOwned(context.account, join(dir, 'authorized_keys'), `${keys.join('\n')}\n`);
 
+  const helpers = await helperLines(o.program);
   let lines = o.config ?? [];
   const server = await startServer(context, {
     name: o.name,
@@ -69,7 +73,11 @@ export async function startSshd(
     ends: holdsConnections,
     async prepare(port) {
       const file = join(dir, 'sshd_config');
-      await writeOwned(context.account, file, sshdConfig(context, { ...o, config: lines, dir, hostKeys, port }));
+      await writeOwned(
+        context.account,
+        file,
+        sshdConfig(context, { ...o, config: lines, dir, helpers, hostKeys, port }),
+      );
       return {
         command: o.program.command,
         args: ['-D', '-e', '-f', file],
@@ -80,7 +88,7 @@ export async function startSshd(
     },
     listens: async ({ log }) =>
       (await log.waitFor(/^Server listening|Address already in use/))?.[0].startsWith('Server') === true,
-  });
+  }).catch(withoutHelper);
   return {
     ...server,
     ...controls(server),
@@ -95,6 +103,14 @@ export async function startSshd(
       return server.start();
     },
   };
+}
+
+/** From OpenSSH 9.8 on sshd is several programs; one without the others is a package that is not whole. */
+function withoutHelper(error: unknown): never {
+  const [, helper] = /(\S*\/sshd-\w+) does not exist/.exec(error instanceof Error ? error.message : '') ?? [];
+  if (helper === undefined) throw error;
+  const fix = 'sudo apt-get install --reinstall openssh-server';
+  throw new GateError('start_failed', `sshd lacks its helper ${helper}; try: ${fix}`, { fix, cause: error });
 }
 
 /** What may be done to its connections. */
@@ -128,6 +144,7 @@ interface SshdSetup {
   config: readonly string[];
   env?: Record<string, string>;
   dir: string;
+  helpers: readonly string[];
   hostKeys: readonly KeyFile[];
   port: number;
 }
@@ -139,6 +156,7 @@ function sshdConfig(context: GateContext, o: SshdSetup): string {
   const plain = matchAt === -1 ? o.config : o.config.slice(0, matchAt);
   return [
     ...plain,
+    ...o.helpers,
     'ListenAddress 127.0.0.1',
     `Port ${o.port}`,
     ...o.hostKeys.map((key) => `HostKey ${key.path}`),

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { printable } from '@postern/core';
 import { freePort, type Gate, GateError, seedMaildir, startGate } from '@postern/gate';
@@ -52,7 +52,8 @@ export async function runDemo(o: DemoOptions): Promise<number> {
       return 0;
     }
     o.print(`postern demo: ${error instanceof Error ? error.message : String(error)}`);
-    if (error instanceof GateError && error.fix !== undefined) o.print(`  try: ${error.fix}`);
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (cause instanceof GateError && cause.fix !== undefined) o.print(`  try: ${cause.fix}`);
     return 69;
   }
 }
@@ -64,12 +65,23 @@ function stepper(print: (line: string) => void): Step {
   let count = 0;
   return async (name, task, said) => {
     const start = performance.now();
-    const value = await task();
+    const value = await task().catch((error: unknown) => {
+      throw failedAt(name, error);
+    });
     const seconds = ((performance.now() - start) / 1000).toFixed(2);
     count += 1;
     print(`${String(count).padStart(2)}. ${name.padEnd(10)} ${said(value)} (${seconds} s)`);
     return value;
   };
+}
+
+/** Names the step, and what the program in question said last; an IMAP or SMTP client has that beside its own message. */
+function failedAt(step: string, error: unknown): Error {
+  const { message, responseText, response, executedCommand } = Object(error) as Partial<Record<string, unknown>>;
+  const words = [executedCommand, message ?? error, responseText ?? response].filter(
+    (part) => typeof part === 'string',
+  );
+  return new Error(printable(`${step}: ${words.join(': ')}`, 2000), { cause: error });
 }
 
 async function startDemoGate(o: DemoOptions): Promise<Gate> {
@@ -131,7 +143,7 @@ async function startPostern(gate: Gate, signal: AbortSignal): Promise<Running> {
     [...process.execArgv, process.argv[1] ?? '', 'up', 'gate', '--config', config, '--json'],
     {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, XDG_RUNTIME_DIR: runtime },
+      env: { ...process.env, XDG_RUNTIME_DIR: runtime, PATH: pathOf(gate) },
       // Ctrl-C reaches the demo alone; it then ends Postern in order.
       detached: true,
     },
@@ -148,6 +160,11 @@ async function startPostern(gate: Gate, signal: AbortSignal): Promise<Running> {
     await stop();
     throw error;
   }
+}
+
+/** PATH with an ssh in it, also where none is installed. */
+function pathOf(gate: Gate): string {
+  return [gate.client.bin, process.env.PATH].filter((part) => part !== undefined).join(delimiter);
 }
 
 /** True when nothing listens on the usual port, so that the settings of the README fit. */
