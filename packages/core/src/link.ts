@@ -1,7 +1,7 @@
 import type { Channel, Target } from './channel.ts';
 
 /** Where a fault lies, from the outside in. */
-export type Layer = 'dns' | 'tcp' | 'jump' | 'hostkey' | 'auth' | 'channel' | 'command' | 'protocol';
+export type Layer = 'dns' | 'tcp' | 'jump' | 'kex' | 'hostkey' | 'auth' | 'channel' | 'command' | 'protocol';
 
 /** What went wrong, closed: switch on it. */
 export type LinkErrorCode =
@@ -56,7 +56,7 @@ export function isPermanent(code: LinkErrorCode): boolean {
 export function isLinkDown(error: unknown): error is LinkError {
   return (
     error instanceof LinkError &&
-    (['dns', 'tcp', 'jump', 'hostkey', 'auth'].includes(error.layer) ||
+    (['dns', 'tcp', 'jump', 'kex', 'hostkey', 'auth'].includes(error.layer) ||
       error.code === 'lost' ||
       error.code === 'aborted')
   );

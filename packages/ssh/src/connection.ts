@@ -71,7 +71,7 @@ export const DEFAULT_LIMITS: ConnectionLimits = {
 
 /** News of a connection. `hop` names the jump host concerned. */
 export type DialProgress =
-  | { readonly type: 'passed'; readonly step: DialStep; readonly hop?: string }
+  | { readonly type: 'passed'; readonly step: DialStep; readonly algorithm?: string; readonly hop?: string }
   | { readonly type: 'banner'; readonly text: string; readonly hop?: string }
   | { readonly type: 'rekeyed'; readonly hop?: string }
   | { readonly type: 'notice'; readonly text: string; readonly hop?: string }

@@ -4,8 +4,14 @@ import type { Exit, LinkError, Target } from '@postern/core';
 export type LinkEvent =
   /** A dial starts. `attempt` counts from 1 since the link was last up. */
   | { readonly type: 'dialling'; readonly host: string; readonly attempt: number }
-  /** A layer was passed on the way up; `hop` is the jump host it was passed at. */
-  | { readonly type: 'passed'; readonly host: string; readonly step: DialStep; readonly hop?: string }
+  /** A layer was passed on the way up; `hop` is the jump host it was passed at, `algorithm` the key exchange method of `kex`. */
+  | {
+      readonly type: 'passed';
+      readonly host: string;
+      readonly step: DialStep;
+      readonly algorithm?: string;
+      readonly hop?: string;
+    }
   /** A connection is up; `ms` is the time from its dial to its authentication, `connections` how many the link has now. */
   | { readonly type: 'up'; readonly host: string; readonly ms: number; readonly connections: number }
   /** The link is down; `retryAt` is wall clock, ms, absent when it will not redial by itself. */
@@ -31,7 +37,7 @@ export type LinkEvent =
   | { readonly type: 'channel-close'; readonly host: string; readonly target: Target; readonly exit: Exit };
 
 /** The layers a dial passes, in order. */
-export type DialStep = 'dns' | 'tcp' | 'hostkey' | 'auth';
+export type DialStep = 'dns' | 'tcp' | 'kex' | 'hostkey' | 'auth';
 
 /** Receives events; must not throw. */
 export type OnLinkEvent = (event: LinkEvent) => void;

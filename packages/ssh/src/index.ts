@@ -13,6 +13,7 @@ export type { AcceptedKey } from './host-key.ts';
 export { fingerprint } from './host-key.ts';
 export type { HostLink, LinkOptions } from './link.ts';
 export { createLink } from './link.ts';
+export { isPostQuantum } from './mlkem.ts';
 export type { ResolveOptions } from './resolve.ts';
 export { resolveHost } from './resolve.ts';
 export type { BackendName, HostOverrides, ResolvedHost } from './resolved-host.ts';

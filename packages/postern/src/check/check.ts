@@ -9,6 +9,7 @@ import {
   createLink,
   type DialStep,
   dialHost,
+  isPostQuantum,
   type ResolvedHost,
 } from '@postern/ssh';
 import { EXIT_STATUS, PosternError } from '../base/errors.ts';
@@ -106,15 +107,19 @@ async function accept(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Pr
   }
 }
 
-const DIAL_DETAIL: Readonly<Record<DialStep, (host: ResolvedHost) => string>> = {
+/** In the order they are passed. */
+const DIAL_STEPS: readonly DialStep[] = ['dns', 'tcp', 'kex', 'hostkey', 'auth'];
+
+const DIAL_DETAIL: Readonly<Record<DialStep, (host: ResolvedHost, algorithm: string) => string>> = {
   dns: (host) => host.hostname,
   tcp: (host) => `port ${host.port}`,
+  kex: (_, algorithm) => `${algorithm}, ${isPostQuantum(algorithm) ? 'post-quantum' : 'not post-quantum'}`,
   hostkey: () => 'as in known_hosts',
   auth: (host) => `as ${host.user}`,
 };
 
 async function dial(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Promise<Connection> {
-  const order: readonly CheckLayer[] = ['dns', 'tcp', 'hostkey', 'auth'];
+  const order: readonly CheckLayer[] = DIAL_STEPS;
   steps.current = 'dns';
   using limit = deadline(o.env, LAYER_MS * 2, { reason: () => timeout(steps.current) });
   if (resolved.jump.length === 0 && isIP(resolved.hostname) !== 0) {
@@ -128,7 +133,7 @@ async function dial(resolved: ResolvedHost, o: CheckOptions, steps: Steps): Prom
     onProgress(news) {
       if (news.type !== 'passed') return;
       const hop = resolved.jump.find((candidate) => candidate.host === news.hop);
-      const detail = DIAL_DETAIL[news.step](hop ?? resolved);
+      const detail = DIAL_DETAIL[news.step](hop ?? resolved, news.algorithm ?? '');
       steps.pass(news.step, news.hop === undefined ? detail : `${detail} (jump host ${news.hop})`);
       // Behind a jump host's login comes the connection to the next.
       steps.current = order[order.indexOf(news.step) + 1] ?? (news.hop === undefined ? 'auth' : 'tcp');
@@ -208,7 +213,7 @@ function explain(error: unknown, host: string, current: CheckLayer): Explained {
     return { layer: 'smtp', detail, fix: smtpFix(host), status: EXIT_STATUS.unavailable };
   if (error instanceof PosternError) return { layer: current, detail, fix: error.fix, status: error.status };
   if (!(error instanceof LinkError)) throw error;
-  const layer = (['dns', 'tcp', 'hostkey', 'auth'] as const).find((name) => name === error.layer) ?? current;
+  const layer = DIAL_STEPS.find((name) => name === error.layer) ?? current;
   const denied = error.layer === 'hostkey' || error.layer === 'auth';
   const refused = error.code === 'config' ? EXIT_STATUS.config : EXIT_STATUS.unavailable;
   const status = denied ? EXIT_STATUS['no-permission'] : refused;

@@ -2,7 +2,7 @@
 import { printable } from '@postern/core';
 
 /** The layers `check` tries, from the outside in. */
-export type CheckLayer = 'config' | 'dns' | 'tcp' | 'hostkey' | 'auth' | 'shell' | 'imapd' | 'preauth' | 'smtp';
+export type CheckLayer = 'config' | 'dns' | 'tcp' | 'kex' | 'hostkey' | 'auth' | 'shell' | 'imapd' | 'preauth' | 'smtp';
 
 /** How a layer did. */
 export interface LayerResult {
@@ -31,6 +31,7 @@ const NAMES: Readonly<Record<CheckLayer, string>> = {
   config: 'configuration',
   dns: 'DNS',
   tcp: 'TCP',
+  kex: 'key exchange',
   hostkey: 'host key',
   auth: 'authentication',
   shell: 'shell',

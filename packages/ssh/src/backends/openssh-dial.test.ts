@@ -51,7 +51,7 @@ describe("the system's ssh as backend", () => {
     const { link, events } = recordedLink(await resolve());
     expect((await readAll(await link.open(exec('echo hi'), { signal }))).toString()).toBe('hi\n');
     const steps = events.flatMap((event) => (event.type === 'passed' ? [event.step] : []));
-    expect(steps).toEqual(['tcp', 'hostkey', 'auth']);
+    expect(steps).toEqual(['tcp', 'kex', 'hostkey', 'auth']);
     expect(link.state).toMatchObject({ type: 'up', rttMs: expect.any(Number) });
     await link.close();
     expect(await temporary()).toEqual(before);

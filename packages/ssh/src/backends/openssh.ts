@@ -128,13 +128,16 @@ async function endChild(child: ChildProcess): Promise<void> {
 function passedSteps(host: ResolvedHost, o: DialOptions): (stderr: string) => void {
   const steps = [
     { says: /^debug1: Connection established|^debug1: Executing proxy command/m, step: 'tcp' },
+    { says: /^debug1: kex: algorithm: (\S+)/m, step: 'kex' },
     { says: /is known and matches the|Permanently added/, step: 'hostkey' },
   ] as const;
   let passed = 0;
   let accepted = 0;
   return (stderr) => {
-    for (let step = steps[passed]; step?.says.test(stderr); step = steps[++passed]) {
-      o.onProgress?.({ type: 'passed', step: step.step });
+    for (let step = steps[passed]; step !== undefined; step = steps[++passed]) {
+      const [said, algorithm] = step.says.exec(stderr) ?? [];
+      if (said === undefined) break;
+      o.onProgress?.({ type: 'passed', step: step.step, ...(algorithm === undefined ? {} : { algorithm }) });
     }
     const added = [
       ...stderr.matchAll(/Server host key: (\S+) (\S+)(?:(?!Server host key)[\s\S])*?Permanently added '([^']+)'/g),

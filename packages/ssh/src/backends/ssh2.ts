@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { deadline, LinkError, raceAbort } from '@postern/core';
+import { deadline, type Layer, LinkError, raceAbort } from '@postern/core';
 import ssh2 from 'ssh2';
 import { authenticator } from '../auth.ts';
 import {
@@ -14,6 +14,7 @@ import {
 import { formatAddress } from '../destination.ts';
 import { type HostKeyCheck, loadHostKeyCheck } from '../host-key.ts';
 import { type Identities, loadIdentities } from '../identities.ts';
+import { type Kem, loadKem } from '../mlkem.ts';
 import { markNeedsOpenssh } from '../needs-openssh.ts';
 import type { ReadBuffer } from '../read-buffer.ts';
 import type { ResolvedHost } from '../resolved-host.ts';
@@ -21,6 +22,7 @@ import { connectTcp, runProxyCommand } from '../socket.ts';
 import { ALGORITHMS } from './algorithms.ts';
 import { Ssh2Connection } from './ssh2-connection.ts';
 import { onAuthRefusal } from './ssh2-internals.ts';
+import { offerMlkem } from './ssh2-kex.ts';
 
 /** Dials with ssh2, hop after hop; each hop has its own keys, host key check and keepalive. */
 export const dialSsh2: Dial = async (host, o) => {
@@ -56,13 +58,14 @@ async function dialHop(host: ResolvedHost, via: Connection | undefined, o: HopOp
     const prepared = Promise.all([
       loadHostKeyCheck(host, { acceptNew: o.acceptNewHostKey === true, link: o.link }),
       loadIdentities(host, o.env),
+      loadKem(),
     ]);
     prepared.catch(() => {});
     const { socket, reads } = await openSocket(host, via, o, progress);
     progress({ type: 'passed', step: 'tcp' });
     try {
-      const [hostKeys, identities] = await raceAbort(prepared, o.signal);
-      return await handshake(host, { ...o, socket, reads, hostKeys, identities, progress });
+      const [hostKeys, identities, kem] = await raceAbort(prepared, o.signal);
+      return await handshake(host, { ...o, socket, reads, hostKeys, identities, kem, progress });
     } catch (error) {
       socket.destroy();
       throw error;
@@ -120,6 +123,7 @@ interface HandshakeOptions extends HopOptions {
   readonly reads: ReadBuffer | undefined;
   readonly hostKeys: HostKeyCheck;
   readonly identities: Identities;
+  readonly kem: Kem;
   readonly progress: (news: DialProgress) => void;
 }
 
@@ -170,8 +174,9 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
   });
   client.once('greeting', () => {});
   client.on('banner', (text) => o.progress({ type: 'banner', text }));
-  client.once('handshake', () => {
+  client.once('handshake', ({ kex }: ssh2.NegotiatedAlgorithms) => {
     phase = 'auth';
+    o.progress({ type: 'passed', step: 'kex', algorithm: kex });
     o.progress({ type: 'passed', step: 'hostkey' });
     wantsCommit = o.hostKeys.commit().then((key) => key && o.progress({ type: 'accepted', key }));
     wantsCommit.catch(() => {});
@@ -193,6 +198,7 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
     },
     authHandler: auth.handler,
   } as ssh2.ConnectConfig);
+  offerMlkem(client, o.kem);
   onAuthRefusal(client, auth.accepts);
   for (const text of o.identities.notices) o.progress({ type: 'notice', text });
   failed.catch(() => {});
@@ -214,9 +220,12 @@ function silence(where: string, phase: string, limitMs: number): LinkError {
   return new LinkError(`${where} ${what} (waited ${limitMs / 1000} s)`, { code: 'timeout', layer: 'tcp' });
 }
 
+/** The layer a fault of the handshake belongs to; before the far side has said what it is, its port. */
+const HANDSHAKE_LAYERS: Readonly<Record<string, Layer>> = { kex: 'kex', auth: 'auth' };
+
 function handshakeError(where: string, phase: string, cause: Error | undefined): LinkError {
   const make = (message: string, fix?: string): LinkError =>
-    new LinkError(message, { code: 'handshake', layer: phase === 'auth' ? 'auth' : 'tcp', fix, cause });
+    new LinkError(message, { code: 'handshake', layer: HANDSHAKE_LAYERS[phase] ?? 'tcp', fix, cause });
   const text = cause?.message ?? '';
   if (/no matching/i.test(text)) {
     const none = make(
