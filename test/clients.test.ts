@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Gate, readMaildir, type SeedMessage, seedMaildir } from '@postern/gate';
-import { fetchTool, startRig } from '@postern/testkit/rig';
+import { fetchTool, mbsyncTlsKeyword, startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hostPort, makePlace, PLAIN, postern, run, type Up, up } from './support/postern.ts';
 
@@ -64,7 +64,7 @@ Host ${host}
 Port ${port}
 User reader
 Pass same-user
-SSLType None
+${await mbsyncTlsKeyword()} None
 AuthMechs PLAIN
 
 IMAPStore far

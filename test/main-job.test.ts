@@ -136,7 +136,18 @@ describe('check tells each fault in one sentence, with its fix and exit status',
   test('all is well: 0', async () => {
     const ran = await postern(await makePlace(gate, PLAIN, 'well'), ['check', 'gate']);
     expect(ran, ran.stdout).toMatchObject({ code: 0, stderr: '' });
-    for (const layer of ['DNS', 'TCP', 'host key', 'authentication', 'shell', 'imapd', 'PREAUTH', 'SMTP']) {
+    for (const layer of [
+      'DNS',
+      'TCP',
+      'key exchange',
+      'host key',
+      'authentication',
+      'shell',
+      'imapd',
+      'PREAUTH',
+      'INBOX',
+      'SMTP',
+    ]) {
       expect(ran.stdout).toMatch(new RegExp(`^  ok    ${layer} `, 'm'));
     }
   });
@@ -208,6 +219,35 @@ describe('check tells each fault in one sentence, with its fix and exit status',
     expect(fault).toMatchObject({ code: 69, layer });
     expect(fault.detail).not.toContain('\n');
     expect(fault.fix).toContain('imapd');
+  });
+
+  test('the key exchange is named, and whether it is post-quantum', async () => {
+    const ran = await postern(await makePlace(gate, PLAIN, 'kex'), ['check', 'gate', '--json']);
+    const [report] = JSON.parse(ran.stdout) as [{ layers: { layer: string; detail: string }[] }];
+    const { detail } = report.layers.find(({ layer }) => layer === 'kex') ?? {};
+    expect(detail).toMatch(/^(mlkem768x25519-sha256, post-quantum|curve25519-sha256, not post-quantum)$/);
+  });
+
+  // As Debian's own Dovecot 2.4 configuration does where /var/mail cannot be written: PREAUTH, and no SELECT.
+  test.each([
+    [
+      'is refused',
+      'while read -r tag rest; do printf \'%s NO [SERVERBUG] Internal error\\r\\n\' "$tag"; done',
+      'NO [SERVERBUG] Internal error',
+    ],
+    [
+      'ends the session',
+      "read -r tag rest; printf '* CAPABILITY IMAP4rev1\\r\\n%s OK done\\r\\n' \"$tag\"; read -r line; echo 'Fatal: no home' >&2",
+      'Fatal: no home',
+    ],
+  ])("an INBOX that %s: 69, with the far side's words and the settings to look at", async (_name, script, words) => {
+    const imapd = `printf '* PREAUTH [CAPABILITY IMAP4rev1] hi\\r\\n'; ${script}`;
+    await gate.command('half-imapd', imapd);
+    const place = await makePlace(gate, `[host.gate]\nimapd = "half-imapd"\n${PLAIN}`, 'noinbox');
+    const fault = await failing(place);
+    expect(fault).toMatchObject({ code: 69, layer: 'inbox' });
+    expect(fault.detail).toContain(words);
+    expect(fault.fix).toMatch(/mail_path.*mail_location/);
   });
 
   test.each([

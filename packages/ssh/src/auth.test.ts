@@ -94,10 +94,14 @@ describe('authentication at a real sshd', () => {
     expect(error).toMatchObject({ code: 'auth-failed', message: expect.stringContaining('there was no key to offer') });
   });
 
+  // OpenSSH 9.2 has enough after MaxAuthTries (6) keys that were merely offered; 10.6 hears of all eight.
   test('too many keys: says which were tried before the server had enough', async () => {
-    const { error } = await enter({ keys: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] });
-    expect(error).toMatchObject({ code: 'auth-failed', message: expect.stringContaining(at('f')) });
-    expect((error as Error).message).not.toContain(at('h'));
+    const keys = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+    const { error } = await enter({ keys });
+    expect(error).toMatchObject({ code: 'auth-failed' });
+    const tried = keys.filter((key) => (error as Error).message.includes(at(key)));
+    expect(tried).toEqual(keys.slice(0, tried.length));
+    expect(tried.length).toBeGreaterThanOrEqual(6);
   });
 
   test('the agent signs, for files of which only the public half is here too', async () => {

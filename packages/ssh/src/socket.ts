@@ -84,8 +84,9 @@ export function runProxyCommand(command: string): Duplex {
   const child = spawn('/bin/sh', ['-c', `exec ${command}`], { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
   const pipe = new Duplex({
     read: () => void child.stdout.resume(),
-    write: (chunk, _encoding, done) => void child.stdin.write(chunk, done),
-    final: (done) => void child.stdin.end(done),
+    // That it no longer reads is its end, and the status that comes with that tells more than EPIPE.
+    write: (chunk, _encoding, done) => void child.stdin.write(chunk, () => done()),
+    final: (done) => void child.stdin.end(() => done()),
     destroy(error, done) {
       try {
         if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
@@ -100,7 +101,7 @@ export function runProxyCommand(command: string): Duplex {
     said = `${said}${chunk.toString('utf8')}`.slice(-MAX_SAID);
   });
   child.stdout.on('data', (chunk) => pipe.push(chunk) || child.stdout.pause());
-  child.stdin.on('error', (error) => pipe.destroy(error));
+  child.stdin.on('error', () => {});
   child.on('error', (error) => pipe.destroy(error));
   // Waits for the status, which tells an end from a failure.
   child.on('close', (code, signal) => {

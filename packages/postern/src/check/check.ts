@@ -1,7 +1,7 @@
 /** `postern check`: one layer after the other, and the first that fails names its fix. */
 import { isIP } from 'node:net';
 import { type Channel, deadline, type Env, type Link, LinkError, printable, raceAbort } from '@postern/core';
-import { createImapd, ImapError } from '@postern/imap';
+import { ImapError } from '@postern/imap';
 import { DeliveryError } from '@postern/smtp';
 import {
   acceptNewHostKey,
@@ -16,11 +16,11 @@ import { EXIT_STATUS, PosternError } from '../base/errors.ts';
 import type { Surroundings } from '../base/paths.ts';
 import { resolveConfigured } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
+import { checkImap } from './imap.ts';
+import { LAYER_MS, timeout } from './layer.ts';
 import type { CheckLayer, HostReport, LayerResult } from './report.ts';
 import { checkSmtp } from './smtp.ts';
 
-/** Longest wait for any one layer, milliseconds. */
-const LAYER_MS = 20_000;
 /** What a shell may print before a command runs and be told of, octets. */
 const NOISE_MAX = 64 * 1024;
 
@@ -90,7 +90,15 @@ async function runLayers(name: string, o: CheckOptions, steps: Steps): Promise<v
   try {
     steps.current = 'shell';
     steps.pass('shell', await listenForNoise(link, o.env));
-    await checkImapd(link, { command: values?.imapd, env: o.env, steps });
+    steps.current = 'imapd';
+    await checkImap(link, {
+      command: values?.imapd,
+      env: o.env,
+      begin(layer) {
+        steps.current = layer;
+      },
+      pass: (layer, detail) => steps.pass(layer, detail),
+    });
     steps.current = 'smtp';
     const found = await checkSmtp({ link, values, routes: o.config.routes, env: o.env, timeoutMs: LAYER_MS });
     steps.pass('smtp', found.detail, found.warnings);
@@ -165,34 +173,6 @@ async function readAll(channel: Channel): Promise<string> {
     if (size > NOISE_MAX) break;
   }
   return Buffer.concat(chunks).toString('latin1');
-}
-
-async function checkImapd(link: Link, o: { command: string | undefined; env: Env; steps: Steps }): Promise<void> {
-  o.steps.current = 'imapd';
-  let found = o.command;
-  const imapd = createImapd({
-    link,
-    spare: 0,
-    env: o.env,
-    ...(o.command === undefined ? {} : { command: o.command }),
-    onEvent(event) {
-      if (event.type === 'imapd-found') found = event.command;
-    },
-  });
-  using limit = deadline(o.env, LAYER_MS * 2, { reason: () => timeout('imapd') });
-  try {
-    const { session } = await imapd.take({ signal: limit.signal });
-    o.steps.pass('imapd', found ?? 'imapd');
-    o.steps.pass('preauth', printable(session.greeting.toString('latin1').trim(), 100));
-    session.channel.stream.end();
-    session.channel.abort(new LinkError('done', { code: 'aborted', layer: 'channel' }));
-  } finally {
-    await imapd.close();
-  }
-}
-
-function timeout(layer: CheckLayer): PosternError {
-  return new PosternError('unavailable', `no answer in time (${layer})`);
 }
 
 interface Explained {

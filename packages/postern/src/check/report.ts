@@ -2,7 +2,18 @@
 import { printable } from '@postern/core';
 
 /** The layers `check` tries, from the outside in. */
-export type CheckLayer = 'config' | 'dns' | 'tcp' | 'kex' | 'hostkey' | 'auth' | 'shell' | 'imapd' | 'preauth' | 'smtp';
+export type CheckLayer =
+  | 'config'
+  | 'dns'
+  | 'tcp'
+  | 'kex'
+  | 'hostkey'
+  | 'auth'
+  | 'shell'
+  | 'imapd'
+  | 'preauth'
+  | 'inbox'
+  | 'smtp';
 
 /** How a layer did. */
 export interface LayerResult {
@@ -37,6 +48,7 @@ const NAMES: Readonly<Record<CheckLayer, string>> = {
   shell: 'shell',
   imapd: 'imapd',
   preauth: 'PREAUTH',
+  inbox: 'INBOX',
   smtp: 'SMTP',
 };
 

@@ -10,6 +10,7 @@ import type { Plan, TlsPlan } from '../config/plan.ts';
 import { type ListenAddress, parseListen } from '../config/units.ts';
 import type { DaemonStatus } from '../control/status.ts';
 import type { Listener, SetupFacts } from '../setup/facts.ts';
+import { installedIsync } from '../setup/isync.ts';
 import { formatSetup, RECIPES, setupFor } from '../setup/setup.ts';
 import { fingerprintOf } from '../tls/files.ts';
 import { ensureOwnCertificate } from '../tls/identity.ts';
@@ -47,6 +48,7 @@ async function factsFor(context: Context, host: string | undefined): Promise<Set
   const imap = await listener(endpoint);
   const smtp = await listener(plan.smtp);
   const socket = plan.smtp?.listen.find((address) => address.type === 'unix');
+  const isync = installedIsync(context.surroundings.env);
   return {
     host: name,
     ...(imap === undefined ? {} : { imap }),
@@ -56,6 +58,7 @@ async function factsFor(context: Context, host: string | undefined): Promise<Set
     password: config.allow.some((rule) => rule.type === 'same-user' || rule.type === 'anyone') ? 'any' : 'local',
     passwordFile: passwordFile(config.stateDir),
     command: ownCommand(context, config),
+    ...(isync === undefined ? {} : { isync }),
   };
 }
 

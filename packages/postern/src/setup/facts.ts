@@ -1,3 +1,5 @@
+/** What the lines of a client are made from, and the shapes they are given in. */
+
 /** What the lines for a client are made from: one host's listeners and how one comes in. */
 export interface SetupFacts {
   /** The host's name. */
@@ -16,6 +18,16 @@ export interface SetupFacts {
   readonly passwordFile: string;
   /** The `postern` command, absolute, with its options: one word each. */
   readonly command: readonly string[];
+  /** The mbsync of this machine; absent when none is installed. */
+  readonly isync?: InstalledIsync;
+}
+
+/** What mbsync says of itself. */
+export interface InstalledIsync {
+  /** `1.4.4`. */
+  readonly version: string;
+  /** Whether Cyrus SASL's PLAIN module lies where it looks for it; without it no login is offered. */
+  readonly plain: boolean;
 }
 
 /** A TCP listener and its TLS. */

@@ -25,6 +25,22 @@ function passwordCommand(facts: SetupFacts): string {
   return `${quoteAll(facts.command)} password`;
 }
 
+/** isync 1.5 calls it TLSType and warns of the old name, which is the only one 1.4 knows. */
+function isyncTls({ isync }: SetupFacts): { tls: 'SSLType' | 'TLSType'; notes: string[] } {
+  const [major = 0, minor = 0] = (isync?.version ?? '1.4').split('.').map(Number);
+  const older = major < 1 || (major === 1 && minor < 5);
+  if (isync === undefined) {
+    return {
+      tls: 'SSLType',
+      notes: ['for isync 1.4; from 1.5 on, write TLSType instead of SSLType (no mbsync is installed here)'],
+    };
+  }
+  const plain = isync.plain
+    ? []
+    : ["this mbsync finds no SASL module for PLAIN and cannot log in: install Debian's libsasl2-modules"];
+  return { tls: older ? 'SSLType' : 'TLSType', notes: plain };
+}
+
 /** A string in double quotes as mutt, lua and most settings files read it. */
 function quoted(text: string): string {
   return `"${text.replace(/["\\$`]/g, '\\$&')}"`;
@@ -140,37 +156,42 @@ export const READERS: readonly Recipe[] = [
     does: 'reads',
     make(facts) {
       const imap = needImap(facts);
+      // One block a host, so that those of two hosts may stand in one file.
+      const name = `postern-${facts.host}`;
+      const mail = `~/Mail/${facts.host}`;
+      const { tls, notes } = isyncTls(facts);
       return {
         parts: [
           file('~/.mbsyncrc', [
-            'IMAPAccount postern',
+            `IMAPAccount ${name}`,
             `Host ${imap.host}`,
             `Port ${imap.port}`,
             `User ${facts.login}`,
             facts.password === 'any' ? `Pass ${ANY_PASSWORD}` : `PassCmd ${quoted(passwordCommand(facts))}`,
-            `SSLType ${byTls(imap, { off: 'None', starttls: 'STARTTLS', implicit: 'IMAPS' })}`,
+            `${tls} ${byTls(imap, { off: 'None', starttls: 'STARTTLS', implicit: 'IMAPS' })}`,
             // Without this mbsync 1.4 wants TLS before it gives a password.
             'AuthMechs PLAIN',
             ...(imap.certificate === undefined ? [] : [`CertificateFile ${imap.certificate}`]),
             '',
-            'IMAPStore postern-far',
-            'Account postern',
+            `IMAPStore ${name}-far`,
+            `Account ${name}`,
             '',
-            'MaildirStore postern-near',
-            'Path ~/Mail/',
-            'Inbox ~/Mail/INBOX',
+            `MaildirStore ${name}-near`,
+            `Path ${mail}/`,
+            `Inbox ${mail}/INBOX`,
             'SubFolders Verbatim',
             '',
-            'Channel postern',
-            'Far :postern-far:',
-            'Near :postern-near:',
+            `Channel ${name}`,
+            `Far :${name}-far:`,
+            `Near :${name}-near:`,
             'Patterns *',
             'Create Near',
             'SyncState *',
           ]),
-          shell('you', ['mkdir -p ~/Mail', 'mbsync postern']),
+          shell('you', [`mkdir -p ${mail}`, `mbsync ${name}`]),
         ],
         notes: [
+          ...notes,
           `instead of Host to AuthMechs, with no listener:  Tunnel ${quoted(quoteAll([...facts.command, 'pipe', facts.host, 'imap']))}`,
         ],
       };

@@ -24,6 +24,47 @@ function lines(client: string, given: SetupFacts = facts): string {
   return result.setup.parts.flatMap((part) => part.lines).join('\n');
 }
 
+describe('setup for mbsync', () => {
+  const given = (isync: SetupFacts['isync']): SetupFacts => ({ ...facts, ...(isync === undefined ? {} : { isync }) });
+  const notes = (isync: SetupFacts['isync']): string => {
+    const result = setupFor('mbsync', given(isync));
+    return result.type === 'setup' ? result.setup.notes.join('\n') : result.type;
+  };
+
+  test.each([
+    ['1.3.0', 'SSLType None'],
+    ['1.4.4', 'SSLType None'],
+    ['1.5.0', 'TLSType None'],
+    ['1.5.1', 'TLSType None'],
+    ['2.0', 'TLSType None'],
+  ])('writes what isync %s reads without a notice: %s', (version, line) => {
+    expect(lines('mbsync', given({ version, plain: true })).split('\n')).toContain(line);
+    expect(notes({ version, plain: true })).not.toMatch(/TLSType|SASL/);
+  });
+
+  test('says for which version the lines are where none is installed', () => {
+    expect(notes(undefined)).toContain('for isync 1.4; from 1.5 on, write TLSType');
+  });
+
+  test('tells of a SASL library without PLAIN', () => {
+    expect(notes({ version: '1.5.1', plain: false })).toContain('libsasl2-modules');
+  });
+
+  test('names its blocks by the host, so that those of two hosts stand in one file', () => {
+    const names = (host: string): string[] =>
+      lines('mbsync', { ...facts, host }).match(/^(?:IMAPAccount|IMAPStore|MaildirStore|Channel|Path|Inbox) .*/gm) ??
+      [];
+    expect(names('gate')).toHaveLength(6);
+    expect(names('gate').filter((line) => names('second').includes(line))).toEqual([]);
+  });
+
+  test('may be appended to its file as it is printed', () => {
+    const result = setupFor('mbsync', facts);
+    const text = result.type === 'setup' ? formatSetup(result.setup) : [];
+    expect(text.filter((line) => line !== '' && !/^(#|[A-Z]\w+ )/.test(line))).toEqual([]);
+  });
+});
+
 describe('setup', () => {
   test('has a recipe for every client that is asked for', () => {
     expect(RECIPES.map(({ client }) => client).sort()).toEqual(

@@ -1,5 +1,5 @@
 /** Picks a client's lines. */
-import { NotOffered, type Recipe, type Setup, type SetupFacts } from './facts.ts';
+import { NotOffered, type Recipe, type Setup, type SetupFacts, type SetupPart } from './facts.ts';
 import { READERS } from './readers.ts';
 import { SENDERS } from './senders.ts';
 
@@ -41,11 +41,17 @@ export function setupFor(client: string, facts: SetupFacts): SetupResult {
   }
 }
 
-/** For people: each part under its heading, notes at the end as comments. */
+/**
+ * For people: each part under its heading, notes at the end as comments. Beside lines of a file, commands are comments too: the whole may be appended
+ * to that file as it is.
+ */
 export function formatSetup(setup: Setup): string[] {
   const heading = { file: '', shell: 'run as ', dialog: '' };
+  const hasFile = setup.parts.some(({ type }) => type === 'file');
+  const linesOf = ({ type, lines }: SetupPart): readonly string[] =>
+    type === 'shell' && hasFile ? lines.map((line) => `#   ${line}`) : lines;
   return [
-    ...setup.parts.flatMap((part) => [`# ${heading[part.type]}${part.where}`, ...part.lines, '']),
+    ...setup.parts.flatMap((part) => [`# ${heading[part.type]}${part.where}`, ...linesOf(part), '']),
     ...setup.notes.map((note) => `# ${note}`),
   ];
 }

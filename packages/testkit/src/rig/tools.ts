@@ -1,14 +1,14 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findProgram, type Program, type ProgramOptions, type ProgramSpec } from '@postern/gate';
+import { findProgram, type Program, type ProgramOptions, type ProgramSpec, run } from '@postern/gate';
 import { rigPrograms } from './cache.ts';
 
 /** Real clients and MTAs by the name of their command, with Debian's package where that differs. */
 const TOOLS: Record<string, ProgramSpec> = {
   mutt: tool('mutt'),
   neomutt: tool('neomutt'),
-  // Its PLAIN is a plug-in of Cyrus SASL.
-  mbsync: tool('mbsync', 'isync+libsasl2-modules'),
+  // Its PLAIN is a plug-in of Cyrus SASL, which an installed one may lack; 1.5 then offers no login at all.
+  mbsync: { ...tool('mbsync', 'isync+libsasl2-modules'), fits: hasSaslPlain },
   offlineimap: tool('offlineimap', 'offlineimap3'),
   fetchmail: tool('fetchmail'),
   getmail: tool('getmail', 'getmail6'),
@@ -37,6 +37,22 @@ function tool(command: string, name = command): ProgramSpec {
 
 function postfixTool(command: string): ProgramSpec {
   return { names: [command], package: 'postfix', libraryDirs: ['usr/lib/postfix'] };
+}
+
+async function hasSaslPlain(): Promise<boolean> {
+  const libraries = await readdir('/usr/lib');
+  const modules = await Promise.all(
+    libraries.map((name) => readdir(join('/usr/lib', name, 'sasl2')).catch((): string[] => [])),
+  );
+  return modules.flat().some((name) => name.startsWith('libplain.'));
+}
+
+/** What the mbsync that tests get calls its TLS setting: isync 1.4 knows SSLType alone, 1.5 prints a notice for that. */
+export async function mbsyncTlsKeyword(): Promise<'SSLType' | 'TLSType'> {
+  const { command, args, env } = await fetchTool('mbsync');
+  const { stdout } = await run(command, [...args, '--version'], { env: { ...process.env, ...env } });
+  const [, minor = '4'] = /\b1\.(\d+)/.exec(stdout) ?? [];
+  return Number(minor) < 5 ? 'SSLType' : 'TLSType';
 }
 
 /** A real program for a test. */
