@@ -1,15 +1,15 @@
 import type { EntryId, EntryState, Env, Spool } from '@postern/core';
-import { Aftermath } from './aftermath.ts';
+import { type Bounces, createNotices } from '../dsn/notify.ts';
+import type { OnRelayEvent } from '../event.ts';
+import type { CompiledRoutes, Route } from '../route/routes.ts';
 import { Attempts } from './attempts.ts';
 import { BATCH, openRecipients, otherWork, type QueueContext } from './context.ts';
-import type { OnRelayEvent } from './event.ts';
-import type { LaneContext } from './lane.ts';
-import { type Bounces, createNotices } from './notices.ts';
-import { Placement, type Waiting } from './placement.ts';
-import type { CompiledRoutes, Route } from './routes.ts';
+import type { LaneContext } from './destination.ts';
+import { Aftermath } from './disposition.ts';
+import { Serial } from './per-entry.ts';
+import type { HostCourier } from './reachability.ts';
+import { Placement, type Waiting } from './router.ts';
 import { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
-import { Serial } from './serial.ts';
-import type { HostCourier } from './way.ts';
 
 /** How long close() lets couriers finish, ms. */
 const DRAIN_MS = 5_000;

@@ -1,7 +1,7 @@
 import type { EntryId, EntryState, ForwardPath } from '@postern/core';
+import { type Route, routeKey } from '../route/routes.ts';
 import { openRecipients, type QueueContext } from './context.ts';
-import { Lane, type LaneContext } from './lane.ts';
-import { type Route, routeKey } from './routes.ts';
+import { Lane, type LaneContext } from './destination.ts';
 
 /** Why an entry waits, for people. */
 export interface Waiting {

@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, connect as netConnect, type Socket } from 'node:net';
 import { type Admission, type EntryId, type Envelope, newEntryId, type SpoolWriter, systemEnv } from '@postern/core';
 import { onTestFinished } from 'vitest';
-import type { RelayEvent } from './event.ts';
+import type { RelayEvent } from '../event.ts';
+import { compileRoutes } from '../route/routes.ts';
 import { createIntake, type Intake, type IntakeOptions } from './intake.ts';
-import { compileRoutes } from './routes.ts';
 
 /** What a spool was given. */
 export interface Taken {

@@ -1,7 +1,7 @@
 import { type Link, LinkError, type LinkState } from '@postern/core';
 import { virtualEnv } from '@postern/testkit';
 import { expect, test } from 'vitest';
-import { Way } from './way.ts';
+import { Way } from './reachability.ts';
 
 const DOWN: LinkState = { type: 'down', error: new LinkError('dead', { code: 'unreachable', layer: 'tcp' }) };
 

@@ -1,8 +1,8 @@
 import type { Courier, Entry, EntryId, ForwardPath, Outcome } from '@postern/core';
 import { expect, test } from 'vitest';
 import { Backlog } from './backlog.ts';
-import type { Item } from './lane.ts';
-import { type Job, Run } from './run.ts';
+import { type Job, Run } from './delivery.ts';
+import type { Item } from './destination.ts';
 
 const to = 'a@x.example' as ForwardPath;
 const reply: Outcome = { type: 'delivered', reply: { code: 250, lines: ['ok'] } };

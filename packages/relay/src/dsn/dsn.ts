@@ -9,7 +9,7 @@ import {
   type ReversePath,
   replyText,
 } from '@postern/core';
-import { mailDate } from './trace.ts';
+import { mailDate } from '../intake/trace.ts';
 
 /** What a DSN tells (RFC 3464 §2.3.3 Action): `expired` is a failure for lack of time. */
 export type DsnKind = 'failed' | 'delayed' | 'relayed' | 'expired';

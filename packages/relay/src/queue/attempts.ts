@@ -1,11 +1,11 @@
 import type { Entry, EntryId, EntryState, Envelope, ForwardPath, JournalRecord, Outcome } from '@postern/core';
-import type { Aftermath } from './aftermath.ts';
+import { outcomeEvent } from '../outcome-event.ts';
 import { isGone, nextTry, openRecipients, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
-import type { Item, Lane } from './lane.ts';
-import { outcomeEvent } from './outcome-event.ts';
-import type { Placement } from './placement.ts';
-import type { Job } from './run.ts';
-import type { Serial } from './serial.ts';
+import type { Job } from './delivery.ts';
+import type { Item, Lane } from './destination.ts';
+import type { Aftermath } from './disposition.ts';
+import type { Serial } from './per-entry.ts';
+import type { Placement } from './router.ts';
 
 /** What a courier is given, and what it says of it, made durable. */
 export class Attempts {

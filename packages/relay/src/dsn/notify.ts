@@ -9,11 +9,11 @@ import {
   type ReversePath,
   type Spool,
 } from '@postern/core';
-import { isGone } from './context.ts';
+import type { OnRelayEvent } from '../event.ts';
+import { isGone } from '../queue/context.ts';
+import type { Schedule } from '../queue/schedule.ts';
+import type { CompiledRoutes } from '../route/routes.ts';
 import { buildDsn, type DsnKind, type DsnRecipient, wantsDsn } from './dsn.ts';
-import type { OnRelayEvent } from './event.ts';
-import type { CompiledRoutes } from './routes.ts';
-import type { Schedule } from './schedule.ts';
 
 /** Where notifications are kept that cannot be sent; resolves to a name when it is durable. What is kept twice as the same `id` is there once. */
 export interface Bounces {

@@ -12,9 +12,10 @@ import {
   type SpoolWriter,
 } from '@postern/core';
 import type { SMTPServerOptions, SMTPServerSession } from 'smtp-server';
+import type { OnRelayEvent } from '../event.ts';
+import { type CompiledRoutes, type Route, routeKey } from '../route/routes.ts';
 import { CutThrough } from './cut-through.ts';
-import type { OnRelayEvent } from './event.ts';
-import { type CompiledRoutes, type Route, routeKey } from './routes.ts';
+import { envelopeOf, type Guest, pass, recipientOf, take } from './receive.ts';
 import {
   type IntakeTls,
   lacksSmtputf8,
@@ -24,8 +25,7 @@ import {
   type Session,
   SessionServer,
   secure,
-} from './session.ts';
-import { envelopeOf, type Guest, pass, recipientOf, take } from './take.ts';
+} from './smtp-session.ts';
 
 /** Largest message when nothing else is said, octets. */
 export const SIZE_LIMIT: number = 100 * 1024 * 1024;

@@ -1,11 +1,11 @@
 import type { EntryId, EntryState, ForwardPath, Outcome, RecipientState } from '@postern/core';
+import { EXPIRED, type Notices } from '../dsn/notify.ts';
+import { outcomeEvent } from '../outcome-event.ts';
 import { BATCH, isGone, nextTry, openRecipients, otherWork, type QueueContext, SPOOL_RETRY_MS } from './context.ts';
-import type { Item, Lane } from './lane.ts';
-import { EXPIRED, type Notices } from './notices.ts';
-import { outcomeEvent } from './outcome-event.ts';
-import type { Placement } from './placement.ts';
+import type { Item, Lane } from './destination.ts';
+import type { Serial } from './per-entry.ts';
+import type { Placement } from './router.ts';
 import { backoff } from './schedule.ts';
-import type { Serial } from './serial.ts';
 
 /** What a pass was about. */
 interface Passed {

@@ -8,7 +8,7 @@ import {
   type Reply,
   replyClass,
 } from '@postern/core';
-import { type Route, routeKey } from './routes.ts';
+import { type Route, routeKey } from '../route/routes.ts';
 
 /** A transaction on its way straight through: the far side's replies are the client's. */
 export class CutThrough {

@@ -1,5 +1,5 @@
 import type { ForwardPath, ReversePath } from '@postern/core';
-import { RelayError } from './errors.ts';
+import { RelayError } from '../errors.ts';
 import { compilePattern, type Matcher, subjectOf } from './pattern.ts';
 
 /** Which mail goes where. See {@link compilePattern} for the patterns. */

@@ -1,9 +1,9 @@
 import { type EntryId, type Env, type ForwardPath, isLinkDown, type Outcome, SpoolError } from '@postern/core';
+import type { Route } from '../route/routes.ts';
 import { Backlog } from './backlog.ts';
-import type { Route } from './routes.ts';
-import { type Job, Run } from './run.ts';
+import { type Job, Run } from './delivery.ts';
+import { type HostCourier, Way } from './reachability.ts';
 import { backoff, type Schedule } from './schedule.ts';
-import { type HostCourier, Way } from './way.ts';
 
 /** One entry's place in a lane. */
 export interface Item {

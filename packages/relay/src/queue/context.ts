@@ -1,6 +1,6 @@
 import { type EntryState, type Env, type ForwardPath, type JournalRecord, SpoolError } from '@postern/core';
-import type { OnRelayEvent } from './event.ts';
-import type { Item, Lane } from './lane.ts';
+import type { OnRelayEvent } from '../event.ts';
+import type { Item, Lane } from './destination.ts';
 import type { RunnerOptions } from './runner.ts';
 import type { Schedule } from './schedule.ts';
 

@@ -14,9 +14,9 @@ import {
   type SpoolWriter,
 } from '@postern/core';
 import type { SMTPServerDataStream } from 'smtp-server';
+import type { OnRelayEvent } from '../event.ts';
 import type { CutThrough } from './cut-through.ts';
-import type { OnRelayEvent } from './event.ts';
-import { notifyOf, type Refusal, type Session } from './session.ts';
+import { notifyOf, type Refusal, type Session } from './smtp-session.ts';
 import { withTrace } from './trace.ts';
 
 /** What MAIL and RCPT have said so far. */

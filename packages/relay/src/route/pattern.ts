@@ -1,7 +1,7 @@
 import { domainToUnicode } from 'node:url';
 import { domainOf, type ForwardPath, localPartOf, parseDomain, type ReversePath } from '@postern/core';
 import { RE2JS } from 're2js';
-import { RelayError } from './errors.ts';
+import { RelayError } from '../errors.ts';
 
 /** An address as patterns see it: lower case, the domain as A-labels and as people write it. */
 export interface Subject {

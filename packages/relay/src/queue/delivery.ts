@@ -10,8 +10,8 @@ import {
   SpoolError,
 } from '@postern/core';
 import type { Backlog } from './backlog.ts';
-import type { Item } from './lane.ts';
-import type { HostCourier } from './way.ts';
+import type { Item } from './destination.ts';
+import type { HostCourier } from './reachability.ts';
 
 /** One pull of an entry by a courier. */
 export interface Job {
