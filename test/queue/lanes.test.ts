@@ -209,13 +209,13 @@ describe('a link that is lost in mid-message', () => {
   });
 });
 
-test('an uncertain attempt that is disproved before the next is no attempt, however often', async () => {
+test('an uncertain attempt that is shown not to have been accepted before the next is no attempt, however often', async () => {
   let tries = 0;
   const courier: Courier = async (batch, report) => {
-    for await (const { id, envelope: of, unresolved, ask } of batch) {
+    for await (const { id, envelope: of, unresolved, needsProof } of batch) {
       const { to } = of.recipients[0] as { to: ForwardPath };
-      expect([r.spool.get(id)?.attempts, ask?.size]).toEqual([tries === 0 ? 0 : 1, 0]);
-      for (const { recipients } of unresolved) await report.disproved?.(id, recipients[0] as ForwardPath);
+      expect([r.spool.get(id)?.attempts, needsProof?.size]).toEqual([tries === 0 ? 0 : 1, 0]);
+      for (const { recipients } of unresolved) await report.notAccepted?.(id, recipients[0] as ForwardPath);
       await report.attempting(id, { receipt: 'r' });
       await report.outcome(id, to, ++tries < 10 ? { type: 'uncertain', receipt: 'r' } : delivered);
     }

@@ -313,7 +313,7 @@ describe('uncertain outcomes', () => {
     const unresolved: unknown[] = [];
     const r = await rig(
       scriptedCourier((entry) => {
-        unresolved.push([entry.unresolved, ...(entry.ask ?? [])]);
+        unresolved.push([entry.unresolved, ...(entry.needsProof ?? [])]);
         return lost;
       }),
     );

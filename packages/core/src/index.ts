@@ -1,6 +1,7 @@
 export * from './admit.ts';
 export * from './brand.ts';
 export * from './channel.ts';
+export * from './defined.ts';
 export * from './direct.ts';
 export * from './entry.ts';
 export * from './env.ts';

@@ -19,9 +19,9 @@ export {
   SIZE_LIMIT,
 } from './intake/intake.ts';
 export type { IntakeTls } from './intake/smtp-session.ts';
-export type { HostCourier } from './queue/reachability.ts';
+export type { HostCourier, RunnerOptions } from './queue/context.ts';
 export type { Waiting } from './queue/router.ts';
-export { createRunner, type Runner, type RunnerOptions } from './queue/runner.ts';
+export { createRunner, type Runner } from './queue/runner.ts';
 export { DEFAULT_SCHEDULE, type Schedule } from './queue/schedule.ts';
 export {
   type CompiledRoutes,

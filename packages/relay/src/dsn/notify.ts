@@ -9,9 +9,8 @@ import {
   type ReversePath,
   type Spool,
 } from '@postern/core';
+import { isGone } from '../errors.ts';
 import type { OnRelayEvent } from '../event.ts';
-import { isGone } from '../queue/context.ts';
-import type { Schedule } from '../queue/schedule.ts';
 import type { CompiledRoutes } from '../route/routes.ts';
 import { buildDsn, type DsnKind, type DsnRecipient, wantsDsn } from './dsn.ts';
 
@@ -39,7 +38,6 @@ export interface NoticesOptions {
   readonly bounces: Bounces;
   readonly env: Env;
   readonly hostname: string;
-  readonly schedule: Schedule;
   readonly onEvent: OnRelayEvent;
   /** Lets no courier have this entry, until it is released. */
   withhold(id: EntryId): void;

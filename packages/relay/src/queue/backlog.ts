@@ -1,3 +1,7 @@
+/**
+ * What waits at a destination: ready, in the order it became so, or deferred, in a heap by time. Items are never looked for in either: one that was dropped, taken or
+ * put elsewhere is passed over when its turn comes.
+ */
 import type { EntryId } from '@postern/core';
 import { createHeap, type Heap } from './heap.ts';
 
@@ -10,10 +14,7 @@ export interface Waiter {
   busy: boolean;
 }
 
-/**
- * What waits in a lane: ready, in the order it became so, or deferred, in a heap by time. Items are never looked for in either: one that was dropped, taken or
- * put elsewhere is passed over when its turn comes.
- */
+/** Items ready or deferred, and every one by its name. */
 export class Backlog<T extends Waiter> {
   readonly items: Map<EntryId, T> = new Map();
   #ready: T[] = [];

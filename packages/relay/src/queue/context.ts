@@ -1,38 +1,51 @@
-import { type EntryState, type Env, type ForwardPath, type JournalRecord, SpoolError } from '@postern/core';
+/** What the rooms of the queue share: the runner's options with their standards, and the few words all of them use. */
+import type { Courier, EntryState, Env, ForwardPath, Link, Spool } from '@postern/core';
+import type { Bounces } from '../dsn/notify.ts';
 import type { OnRelayEvent } from '../event.ts';
-import type { Item, Lane } from './destination.ts';
-import type { RunnerOptions } from './runner.ts';
+import type { CompiledRoutes, Route } from '../route/routes.ts';
 import type { Schedule } from './schedule.ts';
 
-/** Wait before what the spool refused to record is tried again, ms. */
-export const SPOOL_RETRY_MS = 60_000;
+/** What delivers to a host. */
+export interface HostCourier {
+  /** Its name, for people and journals. */
+  readonly host: string;
+  readonly courier: Courier;
+  /** The link the courier uses; absent for a plain smarthost. */
+  readonly link?: Link;
+}
+
+/** Options of a runner. */
+export interface RunnerOptions {
+  readonly spool: Spool;
+  /** The routes as they are now; asked at every attempt. */
+  readonly routes: () => CompiledRoutes;
+  /** What delivers for a route now; undefined holds its mail. Asked before every delivery. */
+  readonly courierFor: (route: Route) => HostCourier | undefined;
+  /** Where a DSN goes that no route takes, and a DSN that could not be delivered. */
+  readonly bounces: Bounces;
+  readonly env: Env;
+  /** Our name in DSNs. */
+  readonly hostname: string;
+  readonly schedule?: Partial<Schedule>;
+  readonly onEvent?: OnRelayEvent;
+}
 
 /** What the parts of a queue runner share. */
 export interface QueueContext extends Pick<RunnerOptions, 'spool' | 'routes' | 'courierFor' | 'env'> {
   readonly schedule: Schedule;
   readonly onEvent: OnRelayEvent;
+  /** Aborts couriers. */
+  readonly signal: AbortSignal;
 }
+
+/** Wait before what the spool refused to record is tried again, ms. */
+export const SPOOL_RETRY_MS = 60_000;
 
 /** Recipients still to be tried. */
 export function openRecipients(state: EntryState): ForwardPath[] {
   return state.recipients
     .filter(({ outcome }) => outcome === undefined || outcome.type === 'deferred' || outcome.type === 'uncertain')
     .map(({ to }) => to);
-}
-
-/** The record of an item that is due again in `waitMs`. */
-export function nextTry(
-  env: Env,
-  { lane, item }: { lane: Lane; item: Item },
-  o: { waitMs: number; reason: string },
-): JournalRecord {
-  const at = env.wallNow();
-  return { type: 'next', at, due: at + o.waitMs, reason: o.reason, elapsed: Math.round(lane.elapsed(item)) };
-}
-
-/** The entry was removed meanwhile: nobody wants to hear of it. */
-export function isGone(error: unknown): boolean {
-  return error instanceof SpoolError && error.code === 'gone';
 }
 
 /** Entries looked at before other work gets its turn: there may be a hundred thousand. */

@@ -1,57 +1,63 @@
 import type { Courier, Entry, EntryId, ForwardPath, Outcome } from '@postern/core';
 import { expect, test } from 'vitest';
 import { Backlog } from './backlog.ts';
-import { type Job, Run } from './delivery.ts';
-import type { Item } from './destination.ts';
+import { Delivery } from './delivery.ts';
+import type { AttemptDesk, Destination, Item, Job } from './job.ts';
 
 const to = 'a@x.example' as ForwardPath;
 const reply: Outcome = { type: 'delivered', reply: { code: 250, lines: ['ok'] } };
 
-function runOf(count: number, courier: Courier): Run {
+function deliveryOf(count: number, courier: Courier): Delivery {
   const backlog = new Backlog<Item>();
   for (let at = 0; at < count; at++) {
     const item = { id: String(at) as EntryId, due: 0, busy: false, deferrals: 0 };
     backlog.add(item as Item);
   }
-  return new Run({
-    ...{
-      target: { host: 'gate', courier },
-      backlog,
-      alone: new WeakSet<Item>(),
-      signal: new AbortController().signal,
-      now: () => 0,
-    },
-    prepare: (item) => ({ item, entry: { id: item.id } as Entry, outcomes: new Map() }) as unknown as Job,
+  const desk: AttemptDesk = {
+    prepare: (destination, item) =>
+      ({ item, destination, entry: { id: item.id } as Entry, outcomes: new Map() }) as unknown as Job,
     attempting: async () => {},
-    disproved: async () => {},
+    notAccepted: async () => {},
     async outcome(job, recipient, outcome) {
       job.outcomes.set(recipient, outcome);
       job.finished = true;
     },
+    unsent: async () => {},
+    sweepOld: () => {},
+  };
+  return new Delivery({
+    destination: { host: 'gate' } as Destination,
+    target: { host: 'gate', courier },
+    backlog,
+    desk,
+    isolated: new WeakSet<Item>(),
+    onReply: () => {},
+    signal: new AbortController().signal,
+    env: { monotonicNow: () => 0 },
   });
 }
 
 test('keeps nothing of entries that have their replies', async () => {
   const kept: number[] = [];
-  const run = runOf(50, async (batch, report) => {
+  const delivery = deliveryOf(50, async (batch, report) => {
     for await (const { id } of batch) {
-      kept.push(run.jobs.length);
+      kept.push(delivery.jobs.length);
       await report.outcome(id, to, reply);
     }
   });
-  await run.deliver();
+  await delivery.run();
   expect(kept).toEqual(Array.from({ length: 50 }, () => 1));
-  expect([run.pulled, run.answered, run.jobs]).toEqual([50, true, []]);
+  expect([delivery.pulled, delivery.answered, delivery.jobs]).toEqual([50, true, []]);
 });
 
 test('remembers what got no reply, in order', async () => {
-  const run = runOf(3, async (batch, report) => {
+  const delivery = deliveryOf(3, async (batch, report) => {
     for await (const { id } of batch) {
       if (id === '0') await report.outcome(id, to, { type: 'uncertain' });
       if (id === '1') await report.outcome(id, to, reply);
     }
     throw new Error('the session fell over');
   });
-  await expect(run.deliver()).rejects.toThrow('fell over');
-  expect(run.unanswered.map(({ item }) => item.id)).toEqual(['0', '2']);
+  await expect(delivery.run()).rejects.toThrow('fell over');
+  expect(delivery.unanswered.map(({ item }) => item.id)).toEqual(['0', '2']);
 });

@@ -1,60 +1,33 @@
+/** One call of a courier: it pulls what is ready at a destination, and each word it says of that goes straight to the desk. */
 import {
   type CourierReport,
   type Deferred,
   deferred,
   type Entry,
   type EntryId,
-  type ForwardPath,
-  type Outcome,
-  type ReversePath,
+  type Env,
   SpoolError,
 } from '@postern/core';
 import type { Backlog } from './backlog.ts';
-import type { Item } from './destination.ts';
-import type { HostCourier } from './reachability.ts';
+import type { HostCourier } from './context.ts';
+import type { AttemptDesk, Destination, Item, Job } from './job.ts';
 
-/** One pull of an entry by a courier. */
-export interface Job {
-  readonly item: Item;
-  readonly entry: Entry;
-  /** Those it is for. */
-  readonly recipients: ReadonlySet<ForwardPath>;
-  /** Number of the attempt, from 1. */
-  n: number;
-  attempted: boolean;
-  /** Those of the recipients that are sent to only with proof that nothing was accepted before. */
-  readonly asked: ReadonlySet<ForwardPath>;
-  /** How often the way had been closed when it was pulled, or last attempted. */
-  downs: number;
-  /** The way was closed before all outcomes came. */
-  linkLost: boolean;
-  readonly outcomes: Map<ForwardPath, Outcome>;
-  /** Outcomes being recorded. */
-  readonly records: Promise<void>[];
-  /** Of the message. */
-  readonly from: ReversePath;
-  readonly arrived: number;
-  /** Set when every recipient has its outcome. */
-  finished: boolean;
-}
-
-/** What a run needs of its lane. */
-export interface RunOptions {
+/** Options of a {@link Delivery}. */
+export interface DeliveryOptions {
+  readonly destination: Destination;
   readonly target: HostCourier;
   readonly backlog: Backlog<Item>;
-  /** What goes alone, until it has a reply. */
-  readonly alone: WeakSet<Item>;
+  readonly desk: AttemptDesk;
+  /** What goes one at a time, until it has a reply. */
+  readonly isolated: WeakSet<Item>;
+  /** Called for every reply of the far side, before the desk hears of it. */
+  readonly onReply: () => void;
   readonly signal: AbortSignal;
-  readonly now: () => number;
-  /** The job for an item, or undefined when there is nothing to try now. */
-  prepare(item: Item): Job | undefined;
-  attempting(job: Job, receipt: string | undefined): Promise<void>;
-  disproved(job: Job, to: ForwardPath): Promise<void>;
-  outcome(job: Job, to: ForwardPath, outcome: Outcome): Promise<void>;
+  readonly env: Pick<Env, 'monotonicNow'>;
 }
 
-/** One call of a courier: what it pulled, and what it said of that. */
-export class Run {
+/** What one call of a courier pulled, and what it said of that. */
+export class Delivery {
   /** How many entries it pulled, and when the last, monotonic ms. */
   pulled = 0;
   pulledAt: number;
@@ -63,23 +36,23 @@ export class Run {
   /** See {@link withdraw}. */
   withdrawn = false;
   readonly #withdrawal = new AbortController();
-  readonly #o: RunOptions;
+  readonly #o: DeliveryOptions;
   readonly #jobs = new Map<EntryId, Job>();
   /** The last entry pulled goes alone. */
-  #alone = false;
+  #isolated = false;
   /** Entries without all their outcomes. */
   #out = 0;
-  /** Resolves when one of them has them, or the run is over. */
-  #turn: Deferred<void> = deferred();
+  /** Resolves when one of them has them, or the delivery is over. */
+  #progress: Deferred<void> = deferred();
   #over = false;
 
-  constructor(o: RunOptions) {
+  constructor(o: DeliveryOptions) {
     this.#o = o;
-    this.pulledAt = o.now();
+    this.pulledAt = o.env.monotonicNow();
   }
 
   /** Calls the courier; settles as it does. */
-  async deliver(): Promise<void> {
+  async run(): Promise<void> {
     try {
       await this.#o.target.courier(this.#batch(), this.#report());
     } finally {
@@ -87,7 +60,7 @@ export class Run {
     }
   }
 
-  /** What was pulled, in order, but for what has its replies: a run may take a hundred thousand. */
+  /** What was pulled, in order, but for what has its replies: one call may take a hundred thousand. */
   get jobs(): readonly Job[] {
     return [...this.#jobs.values()];
   }
@@ -108,59 +81,65 @@ export class Run {
   /** Nothing more is pulled. */
   end(): void {
     this.#over = true;
-    this.#turn.resolve();
+    this.#progress.resolve();
   }
 
   async *#batch(): AsyncGenerator<Entry> {
-    const { backlog, alone, prepare, now } = this.#o;
+    const { backlog, isolated, desk, destination, env } = this.#o;
     for (let item = backlog.peek(); item !== undefined && !this.#over; item = backlog.peek()) {
-      if (this.#out > 0 && (this.#alone || alone.has(item))) {
-        await this.#turn.promise;
+      if (this.#out > 0 && (this.#isolated || isolated.has(item))) {
+        await this.#progress.promise;
         continue;
       }
       backlog.take();
-      const job = prepare(item);
+      const job = desk.prepare(destination, item);
       if (job === undefined) continue;
       this.#jobs.set(item.id, job);
       this.#out++;
       this.pulled++;
-      this.#alone = alone.has(item);
-      this.pulledAt = now();
+      this.#isolated = isolated.has(item);
+      this.pulledAt = env.monotonicNow();
       yield job.entry;
     }
   }
 
   #report(): CourierReport {
-    const job = (id: EntryId): Job => {
-      const found = this.#jobs.get(id);
-      if (found === undefined) throw new SpoolError(`the courier was not given ${id}`, { code: 'gone' });
-      return found;
-    };
+    const { desk, isolated, signal, onReply } = this.#o;
     return {
-      signal: AbortSignal.any([this.#o.signal, this.#withdrawal.signal]),
+      signal: AbortSignal.any([signal, this.#withdrawal.signal]),
       attempting: async (id, { receipt }) => {
-        const found = job(id);
-        await this.#o.attempting(found, receipt);
-        found.attempted = true;
+        const job = this.#job(id);
+        job.outages = job.destination.outages;
+        await desk.attempting(job, receipt);
+        job.attempted = true;
       },
-      disproved: (id, to) => this.#o.disproved(job(id), to),
+      notAccepted: (id, to) => desk.notAccepted(this.#job(id), to),
       outcome: async (id, to, outcome) => {
-        const found = job(id);
+        const job = this.#job(id);
         const replied = 'reply' in outcome;
-        if (replied) this.#o.alone.delete(found.item);
-        this.answered ||= replied;
-        await this.#o.outcome(found, to, outcome);
-        if (!found.finished) return;
+        if (replied) {
+          isolated.delete(job.item);
+          this.answered = true;
+          onReply();
+        }
+        await desk.outcome(job, to, outcome);
+        if (!job.finished) return;
         if (replied) this.#jobs.delete(id);
         this.#next();
       },
     };
   }
 
+  #job(id: EntryId): Job {
+    const job = this.#jobs.get(id);
+    if (job === undefined) throw new SpoolError(`the courier was not given ${id}`, { code: 'gone' });
+    return job;
+  }
+
   /** One more entry has all its outcomes. */
   #next(): void {
     this.#out--;
-    this.#turn.resolve();
-    this.#turn = deferred();
+    this.#progress.resolve();
+    this.#progress = deferred();
   }
 }

@@ -1,3 +1,5 @@
+/** A heap of numbered values: what has the smallest number comes out first, whatever else there is. */
+
 /** A binary heap: the smallest `key` first. */
 export interface Heap<T> {
   readonly size: number;

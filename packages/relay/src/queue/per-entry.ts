@@ -1,7 +1,8 @@
+/** One entry, one thing at a time: work on it is done in the order it came, whoever brings it. */
 import type { EntryId, Env } from '@postern/core';
 
 /** Work on entries: one after the other for each of them, and what is to be done again later. */
-export class Serial {
+export class PerEntry {
   readonly #env: Env;
   readonly #tails = new Map<EntryId, Promise<void>>();
   readonly #timers = new Set<Disposable>();
@@ -12,7 +13,7 @@ export class Serial {
     this.#env = env;
   }
 
-  /** Runs `work` when all earlier work on this entry has settled: its lanes may end at the same time. */
+  /** Runs `work` when all earlier work on this entry has settled: its deliveries may end at the same time. */
   run(id: EntryId, work: () => Promise<void>): Promise<void> {
     const done = (this.#tails.get(id) ?? Promise.resolve()).then(work);
     const quiet = done

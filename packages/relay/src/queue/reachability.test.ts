@@ -1,7 +1,7 @@
 import { type Link, LinkError, type LinkState } from '@postern/core';
 import { virtualEnv } from '@postern/testkit';
 import { expect, test } from 'vitest';
-import { Way } from './reachability.ts';
+import { Reachability } from './reachability.ts';
 
 const DOWN: LinkState = { type: 'down', error: new LinkError('dead', { code: 'unreachable', layer: 'tcp' }) };
 
@@ -16,38 +16,42 @@ function setUp() {
     },
   };
   const heard: string[] = [];
-  const way = new Way(env, () => ({ host: 'gate', courier: async () => {}, link: link as unknown as Link }), {
-    opened: () => heard.push('opened'),
-    changed: () => heard.push('changed'),
-  });
-  way.look();
+  const reachability = new Reachability(
+    env,
+    () => ({ host: 'gate', courier: async () => {}, link: link as unknown as Link }),
+    {
+      opened: () => heard.push('opened'),
+      changed: () => heard.push('changed'),
+    },
+  );
+  reachability.look();
   const tell = (): void => {
     for (const listener of listeners) listener();
   };
-  return { env, link, heard, way, tell };
+  return { env, link, heard, reachability, tell };
 }
 
 test('counts only the time for which it is open', async () => {
-  const { env, link, way, tell } = setUp();
+  const { env, link, reachability, tell } = setUp();
   await env.advance(100);
   link.state = DOWN;
   tell();
   await env.advance(10_000);
-  expect(way.uptime).toBe(100);
+  expect(reachability.uptime).toBe(100);
   link.state = { type: 'up' };
   tell();
   await env.advance(50);
-  expect(way.uptime).toBe(150);
-  expect(way.downs).toBe(1);
+  expect(reachability.uptime).toBe(150);
+  expect(reachability.outages).toBe(1);
 });
 
 test('says once that it is open again, also when that was seen before the link told', () => {
-  const { link, heard, way, tell } = setUp();
+  const { link, heard, reachability, tell } = setUp();
   link.state = DOWN;
   tell();
   heard.length = 0;
   link.state = { type: 'up' };
-  way.look();
+  reachability.look();
   expect(heard).toEqual(['opened']);
   tell();
   expect(heard).toEqual(['opened', 'changed']);

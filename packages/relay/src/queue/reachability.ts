@@ -1,23 +1,16 @@
-import type { Courier, Env, Link } from '@postern/core';
+/** Whether a destination can be reached, and for how long it could be: what is known of its link, or of the last session where there is none. */
+import type { Env } from '@postern/core';
+import type { HostCourier } from './context.ts';
 
-/** What delivers to a host. */
-export interface HostCourier {
-  /** Its name, for people and journals. */
-  readonly host: string;
-  readonly courier: Courier;
-  /** The link the courier uses; absent for a plain smarthost. */
-  readonly link?: Link;
-}
-
-/** The way to a lane's goal: what delivers there now, whether the way is open, and for how long it was. */
-export class Way {
+/** What delivers to a destination now, whether it is reachable, and for how long it was. */
+export class Reachability {
   /** What delivers; undefined while nothing does. */
   target: HostCourier | undefined;
-  /** It is open, as far as is known. */
+  /** It is reachable, as far as is known. */
   up = true;
-  /** How often it was closed. */
-  downs = 0;
-  /** When it was last opened or closed, monotonic ms. */
+  /** How often it became unreachable. */
+  outages = 0;
+  /** When that last changed, monotonic ms. */
   since: number;
   readonly #env: Env;
   readonly #courier: () => HostCourier | undefined;
@@ -25,7 +18,7 @@ export class Way {
   #uptime = 0;
   #watch: Disposable | undefined;
 
-  /** `opened` is called when a closed way is open again, whoever noticed; `changed` after every change of the link. */
+  /** `opened` is called when it is reachable again, whoever noticed; `changed` after every change of the link. */
   constructor(env: Env, courier: () => HostCourier | undefined, on: { opened(): void; changed(): void }) {
     this.#env = env;
     this.#courier = courier;
@@ -33,7 +26,7 @@ export class Way {
     this.since = env.monotonicNow();
   }
 
-  /** Milliseconds for which it was open. */
+  /** Milliseconds for which it was reachable. */
   get uptime(): number {
     return this.#uptime + (this.up ? this.#env.monotonicNow() - this.since : 0);
   }
@@ -53,19 +46,19 @@ export class Way {
     if (state !== undefined) this.set(state === 'up' || state === 'idle');
   }
 
-  /** Asks the link to dial now. Without one the way counts as open until a session says otherwise. */
+  /** Asks the link to dial now. Without one it counts as reachable until a session says otherwise. */
   wake(): void {
     this.look();
     if (this.target?.link === undefined) this.set(true);
     else this.target.link.wake('flush');
   }
 
-  /** Notes that it is open, or closed. */
+  /** Notes that it is reachable, or not. */
   set(up: boolean): void {
     if (up === this.up) return;
     const now = this.#env.monotonicNow();
     if (this.up) this.#uptime += now - this.since;
-    if (!up) this.downs++;
+    if (!up) this.outages++;
     this.since = now;
     this.up = up;
     if (up) this.#on.opened();

@@ -1,7 +1,9 @@
-import type { EntryId, EntryState, ForwardPath } from '@postern/core';
+/** Where an entry waits: at one destination for each route that takes a recipient still to be tried. */
+import { defined, type EntryId, type EntryState, type ForwardPath } from '@postern/core';
 import { type Route, routeKey } from '../route/routes.ts';
 import { openRecipients, type QueueContext } from './context.ts';
-import { Lane, type LaneContext } from './destination.ts';
+import { DestinationQueue } from './destination.ts';
+import type { AttemptDesk, Destination } from './job.ts';
 
 /** Why an entry waits, for people. */
 export interface Waiting {
@@ -14,21 +16,22 @@ export interface Waiting {
   readonly recipients: readonly { readonly to: ForwardPath; readonly route?: number; readonly host?: string }[];
 }
 
-/** Which lanes an entry waits in: one for each route that takes a recipient still to be tried. */
-export class Placement {
-  readonly lanes: Map<string, Lane> = new Map();
+/** Puts entries where their recipients go, and takes them out. */
+export class Router {
+  readonly destinations: Map<string, DestinationQueue> = new Map();
   readonly #c: QueueContext;
-  readonly #laneContext: LaneContext;
+  readonly #desk: () => AttemptDesk;
   readonly #noRoute = new Set<EntryId>();
   readonly #withheld = new Set<EntryId>();
   #closed = false;
 
-  constructor(c: QueueContext, laneContext: LaneContext) {
+  /** `desk` is asked for when the first entry comes: it needs the router itself. */
+  constructor(c: QueueContext, desk: () => AttemptDesk) {
     this.#c = c;
-    this.#laneContext = laneContext;
+    this.#desk = desk;
   }
 
-  /** Puts an entry into the lanes of its open recipients. */
+  /** Puts an entry where its open recipients go. */
   place(state: EntryState): void {
     if (this.#closed || this.#withheld.has(state.id)) return;
     const lost: ForwardPath[] = [];
@@ -39,7 +42,7 @@ export class Placement {
       if (route === undefined) lost.push(to);
       else if (!keys.has(routeKey(route))) {
         keys.add(routeKey(route));
-        this.#lane(route).add(state.id, state.elapsed);
+        this.#destination(route).add(state.id, state.elapsed);
       }
     }
     if (lost.length === 0) this.#noRoute.delete(state.id);
@@ -49,26 +52,26 @@ export class Placement {
     }
   }
 
-  /** The open recipients of an entry that go through a lane now. */
-  through(lane: Lane, state: EntryState): ForwardPath[] {
+  /** The open recipients of an entry that go to a destination now. */
+  through(destination: Destination, state: EntryState): ForwardPath[] {
     const routes = this.#c.routes();
     return openRecipients(state).filter((to) => {
       const route = routes.take(to, state.envelope.from)?.route;
-      return route !== undefined && routeKey(route) === lane.key;
+      return route !== undefined && routeKey(route) === destination.key;
     });
   }
 
-  #lane(route: Route): Lane {
+  #destination(route: Route): DestinationQueue {
     const key = routeKey(route);
-    let lane = this.lanes.get(key);
-    if (lane === undefined) {
-      lane = new Lane(this.#laneContext, key, route);
-      this.lanes.set(key, lane);
+    let destination = this.destinations.get(key);
+    if (destination === undefined) {
+      destination = new DestinationQueue(this.#c, { route, desk: this.#desk() });
+      this.destinations.set(key, destination);
     }
-    return lane;
+    return destination;
   }
 
-  /** Keeps an entry, which may not have come yet, out of every lane. */
+  /** Keeps an entry, which may not have come yet, from every destination. */
   withhold(id: EntryId): void {
     this.#withheld.add(id);
   }
@@ -80,23 +83,23 @@ export class Placement {
     if (state !== undefined && !state.held) this.place(state);
   }
 
-  /** Takes an entry out of every lane. */
+  /** Takes an entry from every destination. */
   takeOut(id: EntryId): void {
     this.#noRoute.delete(id);
-    for (const lane of this.lanes.values()) {
-      lane.withdraw(({ item }) => item.id === id);
-      const item = lane.items.get(id);
-      if (item !== undefined) lane.drop(item);
+    for (const destination of this.destinations.values()) {
+      destination.withdraw(({ item }) => item.id === id);
+      const item = destination.items.get(id);
+      if (item !== undefined) destination.drop(item);
     }
   }
 
   /** The routes changed: what has none is told again, and what waits with a courier for another's link is taken back. */
   forgetRoutes(): void {
     this.#noRoute.clear();
-    for (const lane of this.lanes.values()) {
-      lane.withdraw(({ item, recipients }) => {
+    for (const destination of this.destinations.values()) {
+      destination.withdraw(({ item, recipients }) => {
         const state = this.#c.spool.get(item.id);
-        const here = new Set(state === undefined ? [] : this.through(lane, state));
+        const here = new Set(state === undefined ? [] : this.through(destination, state));
         return [...recipients].some((to) => !here.has(to));
       });
     }
@@ -104,12 +107,13 @@ export class Placement {
 
   /** Makes an entry, a host's entries, or all due, and wakes the links concerned. False when there is no such host. */
   flush(o: { id?: EntryId; host?: string } = {}): boolean {
-    const concerned = [...this.lanes.values()].filter(
-      (lane) => (o.id === undefined || lane.items.has(o.id)) && (o.host === undefined || lane.host === o.host),
+    const concerned = [...this.destinations.values()].filter(
+      (destination) =>
+        (o.id === undefined || destination.items.has(o.id)) && (o.host === undefined || destination.host === o.host),
     );
-    for (const lane of concerned) {
-      lane.wake();
-      lane.flush(o.id);
+    for (const destination of concerned) {
+      destination.wake();
+      destination.flush(o.id);
     }
     return concerned.length > 0;
   }
@@ -121,17 +125,18 @@ export class Placement {
     const recipients = state.recipients.map(({ to }) => {
       const taken = routes.take(to, state.envelope.from);
       const host = taken?.route.host ?? taken?.route.smarthost;
-      return { to, ...(taken === undefined ? {} : { route: taken.index }), ...(host === undefined ? {} : { host }) };
+      return { to, ...defined({ route: taken?.index, host }) };
     });
     if (state.held) return { reason: state.reason, active: false, recipients };
-    const here = [...this.lanes.values()].flatMap((lane) => {
-      const item = lane.items.get(id);
-      return item === undefined ? [] : [{ lane, item, next: lane.nextTry(item) }];
+    const here = [...this.destinations.values()].flatMap((destination) => {
+      const item = destination.items.get(id);
+      return item === undefined ? [] : [{ destination, item, next: destination.nextTry(item) }];
     });
     const times = here.flatMap(({ next }) => (next === undefined ? [] : [next]));
     const toWall = this.#c.env.wallNow() - this.#c.env.monotonicNow();
     const lost = this.#noRoute.has(id) ? 'no route takes a recipient' : '';
-    const reason = here.map(({ lane }) => lane.reason).find((text) => text !== '') ?? (state.reason || lost);
+    const reason =
+      here.map(({ destination }) => destination.reason).find((text) => text !== '') ?? (state.reason || lost);
     return {
       reason: reason || lost,
       active: here.some(({ item }) => item.busy),
@@ -143,6 +148,6 @@ export class Placement {
   /** Takes nothing more, starts nothing more. */
   close(): void {
     this.#closed = true;
-    for (const lane of this.lanes.values()) lane.close();
+    for (const destination of this.destinations.values()) destination.close();
   }
 }

@@ -1,34 +1,15 @@
-import type { EntryId, EntryState, Env, Spool } from '@postern/core';
-import { type Bounces, createNotices } from '../dsn/notify.ts';
-import type { OnRelayEvent } from '../event.ts';
-import type { CompiledRoutes, Route } from '../route/routes.ts';
+/** Puts the rooms of the queue together, and has the verbs of `postern queue`; it decides nothing about an entry itself. */
+import type { EntryId, EntryState } from '@postern/core';
+import { createNotices } from '../dsn/notify.ts';
 import { Attempts } from './attempts.ts';
-import { BATCH, openRecipients, otherWork, type QueueContext } from './context.ts';
-import type { LaneContext } from './destination.ts';
-import { Aftermath } from './disposition.ts';
-import { Serial } from './per-entry.ts';
-import type { HostCourier } from './reachability.ts';
-import { Placement, type Waiting } from './router.ts';
-import { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
+import { BATCH, openRecipients, otherWork, type QueueContext, type RunnerOptions } from './context.ts';
+import { Disposition } from './disposition.ts';
+import { PerEntry } from './per-entry.ts';
+import { Router, type Waiting } from './router.ts';
+import { DEFAULT_SCHEDULE } from './schedule.ts';
 
 /** How long close() lets couriers finish, ms. */
 const DRAIN_MS = 5_000;
-
-/** Options of a runner. */
-export interface RunnerOptions {
-  readonly spool: Spool;
-  /** The routes as they are now; asked at every attempt. */
-  readonly routes: () => CompiledRoutes;
-  /** What delivers for a route now; undefined holds its mail. Asked before every run. */
-  readonly courierFor: (route: Route) => HostCourier | undefined;
-  /** Where a DSN goes that no route takes, and a DSN that could not be delivered. */
-  readonly bounces: Bounces;
-  readonly env: Env;
-  /** Our name in DSNs. */
-  readonly hostname: string;
-  readonly schedule?: Partial<Schedule>;
-  readonly onEvent?: OnRelayEvent;
-}
 
 /** A running queue. */
 export interface Runner {
@@ -56,9 +37,9 @@ export function createRunner(o: RunnerOptions): Runner {
 
 class QueueRunner implements Runner {
   readonly #c: QueueContext;
-  readonly #serial: Serial;
-  readonly #placement: Placement;
-  readonly #aftermath: Aftermath;
+  readonly #perEntry: PerEntry;
+  readonly #router: Router;
+  readonly #disposition: Disposition;
   readonly #attempts: Attempts;
   readonly #abort = new AbortController();
   readonly #arrivals: Disposable;
@@ -66,39 +47,27 @@ class QueueRunner implements Runner {
   #closed = false;
 
   constructor(o: RunnerOptions) {
-    const c = { ...o, schedule: { ...DEFAULT_SCHEDULE, ...o.schedule }, onEvent: o.onEvent ?? (() => {}) };
+    const c = {
+      ...o,
+      schedule: { ...DEFAULT_SCHEDULE, ...o.schedule },
+      onEvent: o.onEvent ?? (() => {}),
+      signal: this.#abort.signal,
+    };
     this.#c = c;
-    const serial = new Serial(c.env);
-    const placement = new Placement(c, this.#laneContext());
+    const perEntry = new PerEntry(c.env);
+    const router = new Router(c, () => this.#attempts);
     const notices = createNotices({
       ...c,
-      withhold: (id) => placement.withhold(id),
-      release: (id) => placement.release(id),
+      withhold: (id) => router.withhold(id),
+      release: (id) => router.release(id),
     });
-    const aftermath = new Aftermath(c, { serial, placement, notices });
-    this.#serial = serial;
-    this.#placement = placement;
-    this.#aftermath = aftermath;
-    this.#attempts = new Attempts(c, { serial, placement, aftermath });
+    const disposition = new Disposition(c, { perEntry, router, notices });
+    this.#perEntry = perEntry;
+    this.#router = router;
+    this.#disposition = disposition;
+    this.#attempts = new Attempts(c, { perEntry, router, disposition });
     this.#arrivals = c.spool.onArrival((state) => this.#place(state));
     this.#placing = this.#placeAll();
-  }
-
-  #laneContext(): LaneContext {
-    const { env, schedule, courierFor, onEvent } = this.#c;
-    return {
-      ...{ env, schedule, courierFor, signal: this.#abort.signal },
-      prepare: (lane, item) => this.#attempts.prepare(lane, item),
-      attempting: (lane, job, receipt) => this.#attempts.attempting(lane, job, receipt),
-      disproved: (job, to) => this.#attempts.disproved(job, to),
-      outcome: (lane, job, to, outcome) => this.#attempts.outcome(lane, job, to, outcome),
-      unsent: (lane, job, how) => this.#attempts.unsent(lane, job, how),
-      failed: (lane, { reason, waitMs }) => {
-        onEvent({ type: 'host-deferred', host: lane.host, reason, ...(waitMs === undefined ? {} : { waitMs }) });
-        this.#aftermath.sweepOld(lane);
-      },
-      error: (error) => onEvent({ type: 'error', error }),
-    };
   }
 
   async #placeAll(): Promise<void> {
@@ -112,23 +81,26 @@ class QueueRunner implements Runner {
 
   #place(state: EntryState): void {
     if (this.#closed) return;
-    for (const { dsn } of state.notifying) this.#placement.withhold(dsn as EntryId);
-    if (state.notifying.length > 0) void this.#aftermath.conclude(state.id);
+    for (const { dsn } of state.notifying) this.#router.withhold(dsn as EntryId);
+    if (state.notifying.length > 0) void this.#disposition.finish(state.id);
     if (state.held) return;
-    if (openRecipients(state).length === 0) void this.#aftermath.conclude(state.id);
-    else this.#placement.place(state);
+    if (openRecipients(state).length === 0) void this.#disposition.finish(state.id);
+    else this.#router.place(state);
   }
 
   flush(what?: string): boolean {
-    if (what === undefined) return this.#placement.flush() || true;
+    if (what === undefined) {
+      this.#router.flush();
+      return true;
+    }
     const id = what as EntryId;
-    if (this.#c.spool.get(id) === undefined) return this.#placement.flush({ host: what });
-    this.#placement.flush({ id });
+    if (this.#c.spool.get(id) === undefined) return this.#router.flush({ host: what });
+    this.#router.flush({ id });
     return true;
   }
 
   async hold(id: EntryId, reason = 'held by hand'): Promise<boolean> {
-    return await this.#ifThere(id, () => this.#aftermath.hold(id, reason));
+    return await this.#ifThere(id, () => this.#disposition.hold(id, reason));
   }
 
   async release(id: EntryId): Promise<boolean> {
@@ -141,39 +113,39 @@ class QueueRunner implements Runner {
 
   async remove(id: EntryId): Promise<boolean> {
     return await this.#ifThere(id, async () => {
-      this.#placement.takeOut(id);
+      this.#router.takeOut(id);
       await this.#c.spool.remove(id);
     });
   }
 
   async #ifThere(id: EntryId, work: () => Promise<void>): Promise<boolean> {
     if (this.#c.spool.get(id) === undefined) return false;
-    await this.#serial.run(id, work);
+    await this.#perEntry.run(id, work);
     return true;
   }
 
   waiting(id: EntryId): Waiting | undefined {
     const state = this.#c.spool.get(id);
-    return state === undefined ? undefined : this.#placement.waiting(state);
+    return state === undefined ? undefined : this.#router.waiting(state);
   }
 
   reload(): void {
-    this.#placement.forgetRoutes();
+    this.#router.forgetRoutes();
     this.#placing = this.#placing.then(() => this.#placeAll());
-    for (const lane of this.#placement.lanes.values()) lane.pump();
+    for (const destination of this.#router.destinations.values()) destination.pump();
   }
 
   async idle(): Promise<void> {
     await this.#placing;
-    for (const lane of this.#placement.lanes.values()) await lane.settled();
-    await this.#serial.idle();
+    for (const destination of this.#router.destinations.values()) await destination.settled();
+    await this.#perEntry.idle();
   }
 
   async close({ graceMs = DRAIN_MS } = {}): Promise<void> {
     this.#closed = true;
     this.#arrivals[Symbol.dispose]();
-    this.#serial.close();
-    this.#placement.close();
+    this.#perEntry.close();
+    this.#router.close();
     const timer = this.#c.env.schedule(graceMs, () => this.#abort.abort(new Error('the queue runner is closing')));
     await this.idle();
     timer[Symbol.dispose]();

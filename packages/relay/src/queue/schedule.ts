@@ -1,17 +1,19 @@
+/** When what is tried: waits grow with each deferral and stop growing; queue life ends after days, and counts reachable time alone. */
+
 /** When what is tried. Times in milliseconds. */
 export interface Schedule {
   /** Wait after the first deferral; doubles with each one. */
   readonly firstRetryMs: number;
   readonly longestRetryMs: number;
-  /** Queue life at which a message is given up. Counts only while the way to its host is open. */
+  /** Queue life at which a message is given up. Counts only while its host is reachable. */
   readonly expireMs: number;
   /** Queue life at which the sender hears of the delay. */
   readonly delayNoticeMs: number;
   /** Uncertain attempts after which an entry is held. */
   readonly holdAfterUncertain: number;
-  /** Courier runs at once to one host. */
+  /** Deliveries at once to one host. */
   readonly concurrency: number;
-  /** A run busy with one entry for so long lets another start beside it. */
+  /** A delivery busy with one entry for so long lets another start beside it. */
   readonly stallMs: number;
 }
 
