@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { settle, virtualEnv } from '@postern/testkit';
+import { settle, virtualEnv } from './testing/index.ts';
 import { describe, expect, test } from 'vitest';
 import { deadline, raceAbort, sleep, systemEnv } from './env.ts';
 

@@ -7,6 +7,7 @@ export * from './entry.ts';
 export * from './env.ts';
 export * from './envelope.ts';
 export * from './imap/index.ts';
+export * from './ledger.ts';
 export * from './link.ts';
 export * from './outcome.ts';
 export * from './quote.ts';

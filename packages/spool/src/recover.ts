@@ -1,10 +1,10 @@
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type EntryId, isEntryId } from '@postern/core';
+import { type EntryId, isEntryId, Ledger } from '@postern/core';
 import { type Disk, errno, unlinkIfThere } from './durable.ts';
 import type { OnSpoolEvent } from './event.ts';
 import { readHeader, type StoredHeader } from './format.ts';
-import { Ledger, parseJournal } from './journal.ts';
+import { parseJournal } from './journal.ts';
 import { liveness, ownMark } from './process.ts';
 
 /** Entries looked at before other work gets its turn. */

@@ -7,14 +7,16 @@ import {
   type Envelope,
   isEntryId,
   type JournalRecord,
+  Ledger,
   type Spool,
   SpoolError,
   type SpoolWriter,
+  untouched,
 } from '@postern/core';
 import { type Disk, errno, isFull, nodeDisk, unlinkIfThere } from './durable.ts';
 import type { OnSpoolEvent } from './event.ts';
 import { storedEnvelope } from './format.ts';
-import { journalLine, Ledger, untouched } from './journal.ts';
+import { journalLine } from './journal.ts';
 import { type Ownership, takeOwnership } from './lock.ts';
 import { readBody } from './read.ts';
 import {

@@ -1,4 +1,4 @@
-import { splits } from '@postern/testkit';
+import { splits } from '../testing/index.ts';
 import { describe, expect, test } from 'vitest';
 import { type BatchEvent, createBatchDecoder, createBatchEncoder } from './bsmtp.ts';
 import { parseEhlo } from './extensions.ts';

@@ -1,4 +1,4 @@
-import { splits } from '@postern/testkit';
+import { splits } from '../testing/index.ts';
 import { describe, expect, test } from 'vitest';
 import { createLineEnds } from './line-ends.ts';
 

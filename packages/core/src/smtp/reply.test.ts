@@ -1,4 +1,4 @@
-import { splits } from '@postern/testkit';
+import { splits } from '../testing/index.ts';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createReplyParser, formatReply, MAX_NOISE_OCTETS, MAX_REPLY_LINE_OCTETS, type ReplyEvent } from './reply.ts';

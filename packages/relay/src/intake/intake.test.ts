@@ -1,5 +1,5 @@
 import { deferred, SpoolError } from '@postern/core';
-import { splits } from '@postern/testkit';
+import { splits } from '@postern/core/testing';
 import { createTransport } from 'nodemailer';
 import { describe, expect, test } from 'vitest';
 import { greet, hand, listen } from './intake.test-util.ts';

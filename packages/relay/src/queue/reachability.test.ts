@@ -1,5 +1,5 @@
 import { type Link, LinkError, type LinkState } from '@postern/core';
-import { virtualEnv } from '@postern/testkit';
+import { virtualEnv } from '@postern/core/testing';
 import { expect, test } from 'vitest';
 import { Reachability } from './reachability.ts';
 

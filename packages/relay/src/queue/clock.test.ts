@@ -1,12 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type Courier, deferred, type Env, type ForwardPath, type Spool, systemEnv } from '@postern/core';
-import { compileRoutes, createRunner, type RelayEvent, type RunnerOptions } from '@postern/relay';
-import { openSpool } from '@postern/spool';
-import { settle } from '@postern/testkit';
+import { memorySpool, settle } from '@postern/core/testing';
 import { expect, onTestFinished, test } from 'vitest';
-import { body, DAY, delivered, envelope, later, quickDisk } from './support.ts';
+import type { RelayEvent } from '../event.ts';
+import { compileRoutes } from '../route/routes.ts';
+import type { RunnerOptions } from './context.ts';
+import { body, DAY, delivered, envelope, later } from './queue.test-util.ts';
+import { createRunner } from './runner.ts';
 
 /** The clocks of the daemon, the wall clock as somebody sets it. */
 function settableEnv(): Env & { offset: number } {
@@ -17,12 +16,8 @@ function settableEnv(): Env & { offset: number } {
 async function open(
   env: Env,
 ): Promise<{ spool: Spool; start: (courier: Courier, o?: Partial<RunnerOptions>) => RelayEvent[] }> {
-  const dir = await mkdtemp(join(tmpdir(), 'clock-'));
-  const spool = await openSpool({ dir, env, disk: quickDisk, keepFreeBytes: 0 });
-  onTestFinished(async () => {
-    await spool.close();
-    await rm(dir, { recursive: true, force: true });
-  });
+  const spool = memorySpool({ env });
+  onTestFinished(() => spool.close());
   return {
     spool,
     start(courier, o = {}) {

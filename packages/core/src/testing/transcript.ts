@@ -1,3 +1,4 @@
+/** A dialogue as RFCs print it, played to a client: each line in its turn, and not one byte ahead. */
 import type { Duplex } from 'node:stream';
 
 /** One turn of a dialogue. */

@@ -1,4 +1,5 @@
-import { type Env, seededRandom } from '@postern/core';
+/** Time that moves only when told, so that a test of days takes milliseconds and comes out the same each time. */
+import { type Env, seededRandom } from '../env.ts';
 
 export { seededRandom };
 

@@ -1,3 +1,4 @@
+/** The same bytes cut in every way a stream may cut them: what a codec says of them must not depend on it. */
 import { seededRandom } from './clock.ts';
 
 /** How a codec is fed the same bytes: whole, byte by byte, and cut at `seeds` seeded places. Pairs of name and chunks. */

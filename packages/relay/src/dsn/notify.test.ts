@@ -1,43 +1,47 @@
-import { readdirSync, truncateSync } from 'node:fs';
-import { join } from 'node:path';
-import type { Spool } from '@postern/core';
-import { compileRoutes, createRunner } from '@postern/relay';
-import { type Disk, openSpool } from '@postern/spool';
-import { settle, virtualEnv } from '@postern/testkit';
+import { type Spool, SpoolError } from '@postern/core';
+import { type MemorySpool, type MemorySpoolOptions, memorySpool, settle, virtualEnv } from '@postern/core/testing';
 import { expect, onTestFinished, test } from 'vitest';
-import { body, delivered, envelope, later, MINUTE, quickDisk, refused, rig, scriptedCourier } from './support.ts';
+import {
+  body,
+  delivered,
+  envelope,
+  later,
+  MINUTE,
+  quiet,
+  refused,
+  rig,
+  scriptedCourier,
+} from '../queue/queue.test-util.ts';
+import { createRunner } from '../queue/runner.ts';
+import { compileRoutes } from '../route/routes.ts';
 
-/** A disk that never comes back from the first journal write with `text` in it. */
-function hangingAt(text: string): Disk & { readonly hung: Promise<void> } {
+/** A spool that never comes back from the first record of a type. */
+function hangingAt(type: string): { readonly spool: Omit<MemorySpoolOptions, 'env'>; readonly hung: Promise<void> } {
   let reached = (): void => {};
   const hung = new Promise<void>((resolve) => {
     reached = resolve;
   });
   return {
-    ...quickDisk,
     hung,
-    async write(fd, bytes, position) {
-      if (Buffer.from(bytes).includes(text)) {
+    spool: {
+      async beforeRecord(_id, records) {
+        if (!records.some((record) => record.type === type)) return;
         reached();
         await new Promise<never>(() => {});
-      }
-      await quickDisk.write(fd, bytes, position);
+      },
     },
   };
 }
 
-/** Another process after the first one died: a spool and a runner on the same directory. */
-async function nextLife(dir: string, courier: ReturnType<typeof scriptedCourier>): Promise<Spool> {
-  for (const name of readdirSync(dir)) if (name.startsWith('owner.')) truncateSync(join(dir, name), 0);
+/** Another process after the first one died: a spool and a runner on what that one kept. */
+async function nextLife(after: MemorySpool, courier: ReturnType<typeof scriptedCourier>): Promise<Spool> {
   const env = virtualEnv({ seed: 2 });
-  const spool = await openSpool({
-    dir,
-    env: { ...env, schedule: () => ({ [Symbol.dispose]() {} }) },
-    disk: quickDisk,
-    keepFreeBytes: 0,
-  });
+  const spool = memorySpool({ env, after });
   const runner = createRunner({
-    ...{ spool, env, hostname: 'laptop.example', routes: () => compileRoutes([{ match: ['*'], host: 'gate' }]) },
+    spool,
+    env,
+    hostname: 'laptop.example',
+    routes: () => compileRoutes([{ match: ['*'], host: 'gate' }]),
     courierFor: () => ({ host: 'gate', courier }),
     bounces: { deliver: () => Promise.reject(new Error('nothing is kept here')) },
   });
@@ -45,29 +49,26 @@ async function nextLife(dir: string, courier: ReturnType<typeof scriptedCourier>
     await runner.close({ graceMs: 0 });
     await spool.close();
   });
-  for (let quiet = 0; quiet < 3; quiet++) {
-    await settle();
-    await runner.idle();
-  }
+  await quiet(runner);
   return spool;
 }
 
 const names = (seen: readonly { text: string }[]): string[] =>
   seen.flatMap(({ text }) => /^Message-ID: (\S+)[\s\S]*^Final-Recipient/m.exec(text)?.[1] ?? []);
 
-test.each(['"notifying"', '"notified"'])(
+test.each(['notifying', 'notified'])(
   'a process that dies writing %s has told nobody, and the next one tells once',
   async (record) => {
-    const disk = hangingAt(`"type":${record}`);
+    const { spool: hanging, hung } = hangingAt(record);
     const verdict = (entry: { envelope: { from: string } }) => (entry.envelope.from === '' ? delivered : refused);
     const first = scriptedCourier(verdict);
-    const r = await rig(first, { disk, abandoned: true });
+    const r = await rig(first, { spool: hanging, abandoned: true });
     await r.spool.accept(envelope('a@x.example'), body());
-    await disk.hung;
+    await hung;
     await settle();
     expect(names(first.seen)).toEqual([]);
     const second = scriptedCourier(verdict);
-    const spool = await nextLife(r.dir, second);
+    const spool = await nextLife(r.spool, second);
     expect(names(second.seen)).toHaveLength(1);
     expect([...spool.entries()]).toEqual([]);
   },
@@ -77,13 +78,9 @@ test('a spool that refuses one record tells once, a little later', async () => {
   let refuse = true;
   const courier = scriptedCourier((entry) => (entry.envelope.from === '' ? delivered : refused));
   const r = await rig(courier, {
-    disk: {
-      ...quickDisk,
-      async write(fd, bytes, position) {
-        if (refuse && Buffer.from(bytes).includes('"notified"')) {
-          throw Object.assign(new Error('EIO'), { code: 'EIO' });
-        }
-        await quickDisk.write(fd, bytes, position);
+    spool: {
+      async beforeRecord(_id, records) {
+        if (refuse && records.some(({ type }) => type === 'notified')) throw new SpoolError('EIO', { code: 'io' });
       },
     },
   });
@@ -97,13 +94,13 @@ test('a spool that refuses one record tells once, a little later', async () => {
 });
 
 test('a notice of delay that was interrupted is not sent again', async () => {
-  const disk = hangingAt('"type":"notified"');
+  const { spool: hanging, hung } = hangingAt('notified');
   const first = scriptedCourier((entry) => (entry.envelope.from === '' ? delivered : later));
-  const r = await rig(first, { disk, abandoned: true, schedule: { delayNoticeMs: 0 } });
+  const r = await rig(first, { spool: hanging, abandoned: true, schedule: { delayNoticeMs: 0 } });
   await r.spool.accept(envelope('a@x.example'), body());
-  await disk.hung;
+  await hung;
   const second = scriptedCourier((entry) => (entry.envelope.from === '' ? delivered : later));
-  const spool = await nextLife(r.dir, second);
+  const spool = await nextLife(r.spool, second);
   expect(names(first.seen)).toEqual([]);
   expect(names(second.seen)).toHaveLength(1);
   expect([...spool.entries()]).toMatchObject([{ delayNotified: true, notifying: [] }]);

@@ -1,7 +1,16 @@
-import { type Courier, deferred, type EntryId, type ForwardPath, LinkError, type Outcome } from '@postern/core';
-import type { RelayEvent } from '@postern/relay';
-import { settle } from '@postern/testkit';
+import {
+  type Courier,
+  deferred,
+  type EntryId,
+  type ForwardPath,
+  LinkError,
+  type Outcome,
+  raceAbort,
+  SpoolError,
+} from '@postern/core';
+import { settle } from '@postern/core/testing';
 import { describe, expect, test } from 'vitest';
+import type { RelayEvent } from '../event.ts';
 import {
   body,
   delivered,
@@ -10,12 +19,11 @@ import {
   HOUR,
   later,
   MINUTE,
-  quickDisk,
   refused,
   rig,
   scriptedCourier,
   stateLink,
-} from './support.ts';
+} from './queue.test-util.ts';
 
 const lost = (): LinkError => new LinkError('gone', { code: 'lost', layer: 'channel' });
 const sent = (events: RelayEvent[]) =>
@@ -94,11 +102,7 @@ describe('an entry that a courier waits with for its link', () => {
     async (batch, report) => {
       for await (const { id, envelope: of } of batch) {
         const to = of.recipients[0]?.to as ForwardPath;
-        if (to.endsWith('@away.example')) {
-          await new Promise((_resolve, reject) => {
-            report.signal.addEventListener('abort', () => reject(report.signal.reason), { once: true });
-          });
-        }
+        if (to.endsWith('@away.example')) await raceAbort(new Promise<never>(() => {}), report.signal);
         await report.attempting(id, {});
         taken.push(to);
         await report.outcome(id, to, delivered);
@@ -192,8 +196,8 @@ describe('a link that is lost in mid-message', () => {
           await report.outcome(entry.id, to, delivered);
           continue;
         }
-        r.link.set({ type: 'down', error: down(), retryAt: 0 });
-        if (when === 'up again') r.link.set({ type: 'up' });
+        r.link.setState({ type: 'down', error: down(), retryAt: 0 });
+        if (when === 'up again') r.link.setState({ type: 'up' });
         await report.outcome(entry.id, to, { type: 'deferred', reason: 'the link was lost' });
         throw lost();
       }
@@ -202,7 +206,7 @@ describe('a link that is lost in mid-message', () => {
     const id = await r.spool.accept(envelope('a@x.example'), body());
     while (r.spool.get(id) !== undefined) {
       await r.advance(2 * MINUTE);
-      r.link.set({ type: 'up' });
+      r.link.setState({ type: 'up' });
     }
     expect(charged).toEqual(Array.from({ length: 21 }, () => ({ attempts: 0, held: false })));
     expect(sent(r.events)).toEqual(['a@x.example']);
@@ -232,11 +236,9 @@ describe('a disk that is nearly full', () => {
     let full = true;
     const courier = scriptedCourier((entry) => (entry.envelope.from === '' ? delivered : refused));
     const r = await rig(courier, {
-      disk: {
-        ...quickDisk,
-        async create(path) {
-          if (full && courier.seen.length > 0) throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
-          return await quickDisk.create(path);
+      spool: {
+        async beforeAccept() {
+          if (full && courier.seen.length > 0) throw new SpoolError('the disk is full', { code: 'no-space' });
         },
       },
     });
@@ -258,15 +260,11 @@ describe('many entries that grow old', () => {
       for await (const _entry of batch) throw new Error('554 go away');
     };
     const r = await rig(courier, {
-      disk: {
-        ...quickDisk,
-        async create(path) {
+      spool: {
+        async beforeAccept() {
           most = Math.max(most, ++drafts);
-          return await quickDisk.create(path);
-        },
-        async close(fd) {
-          drafts = 0;
-          await quickDisk.close(fd);
+          await settle();
+          drafts--;
         },
       },
     });
@@ -283,7 +281,7 @@ test('what grows old at a host that refuses every session is given up for that h
     for await (const _entry of batch) throw new Error('554 go away');
   };
   const away = stateLink('away');
-  away.set({ type: 'down', error: down(), retryAt: 0 });
+  away.setState({ type: 'down', error: down(), retryAt: 0 });
   const r = await rig(courier, {
     links: { away },
     schedule: { expireMs: 5 * HOUR },

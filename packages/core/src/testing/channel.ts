@@ -1,15 +1,8 @@
+/** A channel and a link in memory: half-close, backpressure and loss are those of a real one, and nothing leaves the process. */
 import { Duplex } from 'node:stream';
-import {
-  type Channel,
-  deferred,
-  type Exit,
-  type Link,
-  LinkError,
-  type LinkState,
-  raceAbort,
-  STDERR_TAIL_BYTES,
-  type Target,
-} from '@postern/core';
+import { type Channel, type Exit, STDERR_TAIL_BYTES, type Target } from '../channel.ts';
+import { deferred, raceAbort } from '../env.ts';
+import { type Link, LinkError, type LinkState } from '../link.ts';
 
 /** A channel in memory and the far end of its pipe. */
 export interface ChannelPair {
