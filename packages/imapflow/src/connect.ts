@@ -1,4 +1,5 @@
-import { deadline, type Env, type Link, LinkError, systemEnv } from '@postern/core';
+/** An ImapFlow client over a PREAUTH session: the far side's greeting decides, and no password is ever sent. */
+import { deadline, defined, type Env, type Link, LinkError, systemEnv } from '@postern/core';
 import { createImapd, type Imapd, type OnImapEvent, type Session } from '@postern/imap';
 import { createLink, type ResolveOptions, resolveHost } from '@postern/ssh';
 import { ImapFlow, type ImapFlowOptions } from 'imapflow';
@@ -42,7 +43,7 @@ export async function connectImap(o: ConnectImapOptions): Promise<ImapFlow> {
   const timeoutMs = o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const own = o.imapd === undefined && o.link === undefined ? await ownLink(o, env) : undefined;
   using limit = deadline(env, timeoutMs, {
-    ...(o.signal === undefined ? {} : { parent: o.signal }),
+    ...defined({ parent: o.signal }),
     reason: () => tooLate(own ?? o.link, timeoutMs),
   });
   try {
@@ -87,8 +88,7 @@ async function takeSession(
     link,
     spare: 0,
     env: given.env,
-    ...(o.command === undefined ? {} : { command: o.command }),
-    ...(o.onEvent === undefined ? {} : { onEvent: o.onEvent }),
+    ...defined({ command: o.command, onEvent: o.onEvent }),
   });
   return (await imapd.take({ signal: given.signal })).session;
 }

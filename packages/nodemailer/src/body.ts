@@ -1,3 +1,4 @@
+/** A message at rest: checked, with CRLF line ends, in memory or in a file without a name. */
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+/** The errors of a transport: each says whether trying again can help. */
 import { type Layer, type Outcome, replyText } from '@postern/core';
 
 /** What a transport error is about, closed: switch on it. */

@@ -1,3 +1,4 @@
+/** What the relay tells while it works: for logs, and nothing depends on it. */
 import type { EntryId, ForwardPath, Outcome, Reply, ReversePath } from '@postern/core';
 
 /** What the relay tells while it works. For logs; nothing depends on it. Texts from afar are not escaped. */

@@ -1,3 +1,4 @@
+/** The public face of the relay: an intake, routes, a queue runner, and the notifications it writes. */
 export {
   buildDsn,
   type Dsn,

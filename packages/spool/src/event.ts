@@ -1,3 +1,4 @@
+/** What a spool tells while it works: for logs and alerts, and nothing depends on it. */
 import type { EntryId, SpoolError } from '@postern/core';
 
 /** What a spool tells while it works. For logs and alerts; nothing depends on it. */

@@ -1,6 +1,3 @@
-import type { Envelope } from '@postern/core';
-import { crc32 } from './crc.ts';
-
 /**
  * Format 1 of an entry's file, readable with `less`:
  *
@@ -15,6 +12,10 @@ import { crc32 } from './crc.ts';
  *
  * Whatever else a later format changes, its files begin with `Postern-Spool: N ` too: that is how this version knows to leave them alone.
  */
+import type { Envelope } from '@postern/core';
+import { crc32 } from './crc.ts';
+
+/** The version in the first line of what is written. */
 export const FORMAT = 1;
 
 /** Line 1 with its LF, octets. */

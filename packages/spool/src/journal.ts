@@ -3,7 +3,7 @@
  * may tear the tail off: the last line counts only with its LF and its checksum, and what follows the last good line is cut away before the
  * next append. A bad line with good ones after it is damage, which no power cut makes.
  */
-import type { JournalRecord } from '@postern/core';
+import { defined, type JournalRecord } from '@postern/core';
 import { crc32 } from './crc.ts';
 
 /** A record as a line of the journal. */
@@ -41,7 +41,7 @@ export function parseJournal(bytes: Buffer): ParsedJournal {
     }
     start = end + 1;
   }
-  return { records, length, ...(damaged === undefined ? {} : { damaged }) };
+  return { records, length, ...defined({ damaged }) };
 }
 
 function parseLine(line: Buffer): JournalRecord | undefined {

@@ -1,9 +1,3 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { type Env, SpoolError, sleep } from '@postern/core';
-import { type Disk, errno, unlinkIfThere } from './durable.ts';
-import { liveness, ownMark, type ProcessMark } from './process.ts';
-
 /**
  * One owner per spool. The lock is the file `owner.N` with the highest N; it holds its owner's mark. To take a dead or released one
  * over, a process links `owner.N+1` into place, which only one can, and then looks again: it owns the spool only when no higher
@@ -14,6 +8,12 @@ import { liveness, ownMark, type ProcessMark } from './process.ts';
  * changed while it was watched for {@link WATCH_MS}. No clock is compared with another, since any may be set in between, and the machine may have slept. An owner
  * that was stopped for so long finds its file gone when it wakes, and writes nothing more.
  */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { defined, type Env, SpoolError, sleep } from '@postern/core';
+import { type Disk, errno, unlinkIfThere } from './durable.ts';
+import { liveness, ownMark, type ProcessMark } from './process.ts';
+
 const NAME = /^owner\.(\d{1,15})$/;
 /** A mark on its way to its place; what dead processes left of them is swept. */
 const DRAFT = /^draft\./;
@@ -119,7 +119,7 @@ export async function takeOwnership(
       }
       await sweep(disk, dir, number);
       const takenFrom = current?.mark !== undefined && !current.mark.released ? current.mark.pid : undefined;
-      return { ...(takenFrom === undefined ? {} : { takenFrom }), release: keep(dir, path, { disk, env, onLost }) };
+      return { ...defined({ takenFrom }), release: keep(dir, path, { disk, env, onLost }) };
     }
   } finally {
     await unlinkIfThere(disk, draft);

@@ -1,3 +1,4 @@
+/** Reading a journal takes no lock and changes nothing, whoever owns the spool. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type EntryId, type JournalRecord, SpoolError } from '@postern/core';

@@ -1,3 +1,7 @@
+/**
+ * A message is in a Maildir when it has its name in `new/` and that is synced; before it is in `tmp/`, where no reader
+ * looks.
+ */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { type EntryId, entryTime } from '@postern/core';

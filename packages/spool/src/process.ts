@@ -1,3 +1,4 @@
+/** A process is known by its number, when it started and where it counts: a number alone is given again. */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
 

@@ -1,3 +1,7 @@
+/**
+ * What an earlier process left is found again as it stands: a message counts when it is whole, a journal up to its
+ * last good line.
+ */
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type EntryId, isEntryId, Ledger } from '@postern/core';

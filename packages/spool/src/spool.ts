@@ -1,3 +1,6 @@
+/**
+ * The spool as its one owner has it: what is in memory is what the disk has, and nothing is told before it is there.
+ */
 import { type FSWatcher, watch } from 'node:fs';
 import { join } from 'node:path';
 import {

@@ -1,3 +1,7 @@
+/**
+ * An entry is accepted when its file and the directory are synced; a sync that failed ends all writing until the spool
+ * is opened again.
+ */
 import { isAscii } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';

@@ -1,3 +1,4 @@
+/** A line that misbehaves on request; what is not asked for is carried byte for byte. */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { type Env, systemEnv } from '@postern/core';
 

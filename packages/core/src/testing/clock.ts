@@ -1,8 +1,6 @@
 /** Time that moves only when told, so that a test of days takes milliseconds and comes out the same each time. */
 import { type Env, seededRandom } from '../env.ts';
 
-export { seededRandom };
-
 /** A clock that moves only when told, and a seeded generator. */
 export interface VirtualEnv extends Env {
   /** Moves both clocks forward, running due timers in order, letting promises settle between them. */

@@ -1,4 +1,9 @@
+/**
+ * A sender is told once, whenever the process dies: a DSN's name is recorded before it is made, and no courier gets it
+ * before it is recorded that it is there.
+ */
 import {
+  defined,
   type EntryId,
   type EntryState,
   type Env,
@@ -60,9 +65,13 @@ export function createNotices(o: NoticesOptions): Notices {
     o.withhold(dsn);
     if (begun === undefined) await o.spool.record(id, { type: 'notifying', at, kind, to, dsn });
     const built = buildDsn({
-      ...{ kind, id: dsn, hostname: o.hostname, at, recipients },
+      kind,
+      id: dsn,
+      hostname: o.hostname,
+      at,
+      recipients,
       about: { id, envelope, size, arrived, open: () => o.spool.read(id) },
-      ...(retryUntil === undefined ? {} : { retryUntil }),
+      ...defined({ retryUntil }),
     });
     const routed = o.routes().take(envelope.from as string as ForwardPath, '' as ReversePath) !== undefined;
     let name: string = dsn;

@@ -1,7 +1,9 @@
+/** Straight through: the far side's replies are the client's, and nothing is kept here. */
 import {
   type Direct,
   type DirectStart,
   type DirectTransaction,
+  defined,
   type Envelope,
   printable,
   type Recipient,
@@ -31,8 +33,7 @@ export class CutThrough {
   async rcpt(envelope: Envelope, o: { recipient: Recipient; size: number | undefined }): Promise<Reply> {
     if (this.#direct === undefined) return unavailable(`nothing leads to ${this.host}`);
     const { recipients: _none, ...rest } = envelope;
-    const size = o.size === undefined ? {} : { size: o.size };
-    this.#start ??= this.#direct(rest, { ...size, signal: this.#gone.signal });
+    this.#start ??= this.#direct(rest, { ...defined({ size: o.size }), signal: this.#gone.signal });
     try {
       const started = await this.#start;
       if (started.type === 'refused') return fit(started.reply);

@@ -1,3 +1,4 @@
+/** A pattern decides by the address alone; what it means is settled when it is compiled, or refused then. */
 import { domainToUnicode } from 'node:url';
 import { domainOf, type ForwardPath, localPartOf, parseDomain, type ReversePath } from '@postern/core';
 import { RE2JS } from 're2js';

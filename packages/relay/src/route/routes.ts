@@ -1,3 +1,4 @@
+/** The first route that matches takes a recipient; the same table and the same addresses always give the same route. */
 import type { ForwardPath, ReversePath } from '@postern/core';
 import { RelayError } from '../errors.ts';
 import { compilePattern, type Matcher, subjectOf } from './pattern.ts';

@@ -1,3 +1,7 @@
+/**
+ * A program sees its files where its package would have put them, in a mount namespace of its own: the machine is left
+ * as it was.
+ */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { quote } from '@postern/core';

@@ -1,3 +1,4 @@
+/** Where the rig keeps programs: a place the account a gate runs as can read. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { ProgramOptions } from '@postern/gate';

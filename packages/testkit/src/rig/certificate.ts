@@ -1,3 +1,4 @@
+/** Certificates for tests: self-signed, in a directory that goes with the test. */
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -1,3 +1,4 @@
+/** Programs with windows run on a display that nobody sees, and it ends with its gate. */
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { findProgram, type Gate, type Program, type ProgramOptions, run, startDaemon } from '@postern/gate';

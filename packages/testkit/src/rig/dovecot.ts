@@ -1,3 +1,4 @@
+/** A Dovecot that wants a login, beside the one that does not. */
 import { chmod, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote, quoteAll } from '@postern/core';

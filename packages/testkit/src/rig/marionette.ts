@@ -1,3 +1,6 @@
+/**
+ * Firefox's and Thunderbird's remote control, as much of it as tests need: one command at a time, one answer to each.
+ */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 

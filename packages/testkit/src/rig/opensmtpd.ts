@@ -1,3 +1,4 @@
+/** A real OpenSMTPD on free loopback ports, with a spool of its own. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quoteAll } from '@postern/core';

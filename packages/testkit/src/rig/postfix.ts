@@ -1,3 +1,4 @@
+/** A real Postfix on free loopback ports, with directories of its own. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {

@@ -1,3 +1,4 @@
+/** A real Thunderbird with a profile of its own, driven from outside. */
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

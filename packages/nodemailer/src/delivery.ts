@@ -1,6 +1,7 @@
+/** Where messages go: over a link, or into a spool; a transport does not know which. */
 import type { Body } from './body.ts';
 import type { DsnOptions, MailEnvelope } from './envelope.ts';
-import type { SshSentMessageInfo } from './transport.ts';
+import type { SshSentMessageInfo } from './options.ts';
 
 /** What a message asks for beside its envelope. */
 export interface MessageOptions {
@@ -8,8 +9,8 @@ export interface MessageOptions {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Where messages go: over a link, or into a spool. */
-export interface Way {
+/** One of the two. */
+export interface Delivery {
   readonly idle: boolean;
   /** Disposes of `body` when it is read no more. */
   send(mail: MailEnvelope, body: Body, o: MessageOptions): Promise<Result>;
@@ -17,5 +18,5 @@ export interface Way {
   close(): Promise<void>;
 }
 
-/** What a way tells of a sent message. */
+/** What is told of a sent message. */
 export type Result = Pick<SshSentMessageInfo, 'accepted' | 'rejected' | 'rejectedErrors' | 'response'>;

@@ -1,11 +1,12 @@
-import type { Env, ForwardPath } from '@postern/core';
+/** Messages go into a spool, for a running or later Postern to deliver; what is told is what the disk has. */
+import { defined, type Env, type ForwardPath } from '@postern/core';
 import { spoolWriter } from '@postern/spool';
 import type { Body } from './body.ts';
+import type { Delivery, MessageOptions, Result } from './delivery.ts';
 import { type MailEnvelope, toEnvelope } from './envelope.ts';
-import type { MessageOptions, Result, Way } from './way.ts';
 
-/** Into a spool. */
-export class Keeper implements Way {
+/** Delivers into a spool. */
+export class SpoolDelivery implements Delivery {
   readonly idle = true;
   readonly #dir: string;
   readonly #env: Env;
@@ -20,7 +21,7 @@ export class Keeper implements Way {
     await using body = content;
     const envelope = toEnvelope(mail, { facts: body.facts, dsn });
     const writer = await this.#open();
-    const id = await writer.accept(envelope, body.open(), signal === undefined ? {} : { signal });
+    const id = await writer.accept(envelope, body.open(), defined({ signal }));
     const accepted: ForwardPath[] = envelope.recipients.map(({ to }) => to);
     return { accepted, rejected: [], rejectedErrors: [], response: `queued as ${id}` };
   }

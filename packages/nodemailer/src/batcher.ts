@@ -1,3 +1,4 @@
+/** Messages that are sent at the same time share one session, and it is kept for a moment after the last. */
 import type { Courier, Entry, EntryId, Env, ForwardPath, Outcome } from '@postern/core';
 import { aborted, TransportError } from './errors.ts';
 
@@ -18,24 +19,22 @@ interface Order {
   done(): void;
 }
 
-/** What a {@link Stock} sends with. */
-export interface StockOptions {
+/** What a {@link Batcher} sends with. */
+export interface BatcherOptions {
   readonly courier: Courier;
   readonly env: Env;
 }
 
-/**
- * Feeds one courier: messages that are sent at the same time share its session, and it is kept for {@link IDLE_MS} after the last.
- */
-export class Stock {
-  readonly #o: StockOptions;
+/** Feeds one courier; its session is kept for {@link IDLE_MS} after the last message. */
+export class Batcher {
+  readonly #o: BatcherOptions;
   readonly #waiting: Order[] = [];
   readonly #taken = new Map<EntryId, Order>();
   readonly #closed = new AbortController();
   #running: Promise<void> | undefined;
   #wake: () => void = () => {};
 
-  constructor(o: StockOptions) {
+  constructor(o: BatcherOptions) {
     this.#o = o;
   }
 

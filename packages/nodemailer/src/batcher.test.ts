@@ -8,7 +8,7 @@ import {
   systemEnv,
 } from '@postern/core';
 import { expect, test } from 'vitest';
-import { Stock } from './stock.ts';
+import { Batcher } from './batcher.ts';
 
 const TO = 'ann@x.example' as ForwardPath;
 const SENT: Outcome = { type: 'delivered', reply: { code: 250, lines: ['ok'] } };
@@ -35,12 +35,12 @@ const oneEach: Courier = async (batch, report) => {
 };
 
 test('a message that comes when the kept session has ended goes out in the next', async () => {
-  const stock = new Stock({ courier: oneEach, env: systemEnv });
+  const batcher = new Batcher({ courier: oneEach, env: systemEnv });
   for (const id of ['one', 'two', 'three']) {
-    const outcomes = await stock.send(entry(id), { done: () => {} });
+    const outcomes = await batcher.send(entry(id), { done: () => {} });
     expect(outcomes.get(TO)).toBe(SENT);
   }
-  await stock.close();
+  await batcher.close();
 });
 
 test('an abort leaves the entry readable until the courier is done with it', async () => {
@@ -53,15 +53,15 @@ test('an abort leaves the entry readable until the courier is done with it', asy
       await report.outcome(id, TO, SENT);
     }
   };
-  const stock = new Stock({ courier, env: systemEnv });
+  const batcher = new Batcher({ courier, env: systemEnv });
   const abort = new AbortController();
   let done = 0;
-  const sending = stock.send(entry('one'), { signal: abort.signal, done: () => void done++ });
+  const sending = batcher.send(entry('one'), { signal: abort.signal, done: () => void done++ });
   await taken.promise;
   abort.abort(new Error('enough'));
   await expect(sending).rejects.toMatchObject({ code: 'aborted' });
   expect(done).toBe(0);
   answer.resolve();
-  await stock.close();
+  await batcher.close();
   expect(done).toBe(1);
 });
