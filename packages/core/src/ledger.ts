@@ -1,4 +1,6 @@
-/** What an entry's journal comes to: the records are all there is, and the same ones always add up to the same state. */
+/**
+ * What an entry's journal comes to: the records are all there is, and the same ones always add up to the same state.
+ */
 import type { Entry } from './entry.ts';
 import type { Envelope, ForwardPath } from './envelope.ts';
 import type { Outcome } from './outcome.ts';
@@ -15,13 +17,19 @@ interface Tally {
   outcome: Outcome | undefined;
   uncertain: number;
   notified: boolean;
-  /** The last attempt with no definite outcome. A newer attempt takes its place: whoever made it looked at the receipt first. */
+  /**
+   * The last attempt with no definite outcome. A newer attempt takes its place: whoever made it looked at the receipt
+   * first.
+   */
   open: OpenAttempt | undefined;
 }
 
 const NONE: readonly Notice[] = [];
 
-/** The state of an entry with no records. Written out, not spread: V8 puts spread literals straight into the old generation, 1 KB an entry. */
+/**
+ * The state of an entry with no records. Written out, not spread: V8 puts spread literals straight into the old
+ * generation, 1 KB an entry.
+ */
 export function untouched(base: Pick<EntryState, 'id' | 'size' | 'arrived' | 'envelope'>): EntryState {
   return {
     id: base.id,

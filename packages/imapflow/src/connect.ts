@@ -33,10 +33,10 @@ export interface ConnectImapOptions {
 const faults = new WeakMap<ImapFlow, LinkError>();
 
 /**
- * A connected ImapFlow whose session is a far imapd in PREAUTH mode, over an SSH link: no local port and no password. Rejects
- * with `LinkError`, `ImapError`, {@link ConnectImapError}, or what ImapFlow's `connect` rejects with. When the link is lost later,
- * its `error` event carries the `LinkError`, commands reject with code `NoConnection`, and {@link linkFault} tells why. An `error`
- * nobody listens to does not end the process.
+ * A connected ImapFlow whose session is a far imapd in PREAUTH mode, over an SSH link: no local port and no password.
+ * Rejects with `LinkError`, `ImapError`, {@link ConnectImapError}, or what ImapFlow's `connect` rejects with. When the
+ * link is lost later, its `error` event carries the `LinkError`, commands reject with code `NoConnection`, and {@link
+ * linkFault} tells why. An `error` nobody listens to does not end the process.
  */
 export async function connectImap(o: ConnectImapOptions): Promise<ImapFlow> {
   const env = o.env ?? systemEnv;
@@ -60,7 +60,9 @@ export async function connectImap(o: ConnectImapOptions): Promise<ImapFlow> {
   }
 }
 
-/** Why a client of {@link connectImap} lost its connection; undefined while it has it, or when it was closed in order. */
+/**
+ * Why a client of {@link connectImap} lost its connection; undefined while it has it, or when it was closed in order.
+ */
 export function linkFault(client: ImapFlow): LinkError | undefined {
   return faults.get(client);
 }

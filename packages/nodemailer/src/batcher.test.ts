@@ -23,7 +23,10 @@ function entry(id: string): Entry {
   return { id: id as EntryId, envelope, size: 0, unresolved: [], open: async function* () {} };
 }
 
-/** Delivers one entry, asks for the next, and then ends as a courier does whose session is lost: without waiting for the batch. */
+/**
+ * Delivers one entry, asks for the next, and then ends as a courier does whose session is lost: without waiting for the
+ * batch.
+ */
 const oneEach: Courier = async (batch, report) => {
   const entries = batch[Symbol.asyncIterator]();
   const { value } = await entries.next();

@@ -44,8 +44,9 @@ export class Batcher {
   }
 
   /**
-   * Sends an entry. Resolves with an outcome per recipient; rejects with what the courier rejects with, and then nothing of it was sent.
-   * An abort takes it back when it was not begun, else only ends the waiting: `done` is called once the entry is read no more.
+   * Sends an entry. Resolves with an outcome per recipient; rejects with what the courier rejects with, and then
+   * nothing of it was sent. An abort takes it back when it was not begun, else only ends the waiting: `done` is called
+   * once the entry is read no more.
    */
   send(entry: Entry, { signal, done }: { signal?: AbortSignal | undefined; done: () => void }): Promise<Outcomes> {
     return new Promise((resolve, reject) => {

@@ -11,7 +11,10 @@ export type TransportErrorCode =
   | 'aborted' // `signal` aborted, or the transport was closed
   | 'timeout'; // no session within `connectTimeoutMs`
 
-/** What `sendMail` rejects with, besides `LinkError`, `DeliveryError` and `SpoolError`, which have the same three fields. */
+/**
+ * What `sendMail` rejects with, besides `LinkError`, `DeliveryError` and `SpoolError`, which have the same three
+ * fields.
+ */
 export class TransportError extends Error {
   override readonly name = 'TransportError';
   readonly code: TransportErrorCode;

@@ -12,7 +12,9 @@ export interface SshTransportOptions {
   readonly resolve?: ResolveOptions;
   /** A link that others use too; it is never closed here. */
   readonly link?: Link;
-  /** A spool directory: messages are kept there for a running or later Postern to deliver; nothing is sent from here. */
+  /**
+   * A spool directory: messages are kept there for a running or later Postern to deliver; nothing is sent from here.
+   */
   readonly queue?: string;
   /** What speaks SMTP over there: a command, `tcp:host:port` or `unix:/path`. Default `netcat localhost smtp`. */
   readonly smtp?: string;

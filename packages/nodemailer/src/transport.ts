@@ -15,8 +15,8 @@ const { version } = createRequire(import.meta.url)('../package.json') as { versi
 /** A Nodemailer transport plugin. */
 export interface SshTransport extends Transport<SshSentMessageInfo> {
   /**
-   * Opens a session as far as the server's EHLO, and ends it. Rejects with `LinkError`, `DeliveryError` or {@link TransportError}; with a
-   * callback, that is told instead.
+   * Opens a session as far as the server's EHLO, and ends it. Rejects with `LinkError`, `DeliveryError` or
+   * {@link TransportError}; with a callback, that is told instead.
    */
   verify(): Promise<true>;
   verify(callback: (error: Error | null, success?: true) => void): void;
@@ -36,8 +36,9 @@ interface Mail {
 }
 
 /**
- * A transport for `nodemailer.createTransport`: mail goes through an SSH link to what speaks SMTP on the far side, with a verdict for every
- * recipient. Messages sent at the same time share one session. Does no I/O before the first message.
+ * A transport for `nodemailer.createTransport`: mail goes through an SSH link to what speaks SMTP on the far side, with
+ * a verdict for every recipient. Messages sent at the same time share one session. Does no I/O before the first
+ * message.
  */
 export function sshTransport(o: SshTransportOptions): SshTransport {
   const delivery = o.queue === undefined ? new SshDelivery(o) : new SpoolDelivery(o.queue, o.env ?? systemEnv);

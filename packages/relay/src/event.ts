@@ -21,7 +21,10 @@ export type IntakeEvent =
       readonly recipients: number;
       readonly size: number;
     }
-  /** Cut-through: the far side gave this final reply, and so did we. `id` names the transaction; nothing is in the spool. */
+  /**
+   * Cut-through: the far side gave this final reply, and so did we. `id` names the transaction; nothing is in the
+   * spool.
+   */
   | {
       readonly type: 'passed';
       readonly id: EntryId;

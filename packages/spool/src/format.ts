@@ -7,10 +7,12 @@
  *     the message, byte for byte
  *
  * Line 1 has a fixed width: it is written as a placeholder and patched before the sync, since size and digest are known
- * only when the last byte has come. `header` is the offset of the message, `crc` covers the whole header with its own digits as zeros,
- * `sha256` covers the message. The file's length is `header` + `size`. Nothing in it changes after the rename.
+ * only when the last byte has come. `header` is the offset of the message, `crc` covers the whole header with its own
+ * digits as zeros, `sha256` covers the message. The file's length is `header` + `size`. Nothing in it changes after the
+ * rename.
  *
- * Whatever else a later format changes, its files begin with `Postern-Spool: N ` too: that is how this version knows to leave them alone.
+ * Whatever else a later format changes, its files begin with `Postern-Spool: N ` too: that is how this version knows to
+ * leave them alone.
  */
 import type { Envelope } from '@postern/core';
 import { crc32 } from './crc.ts';

@@ -1,7 +1,8 @@
 /**
- * An entry's journal: one record a line, `crc8hex SP JSON LF`, the checksum over the JSON. Lines are only ever appended. A power cut
- * may tear the tail off: the last line counts only with its LF and its checksum, and what follows the last good line is cut away before the
- * next append. A bad line with good ones after it is damage, which no power cut makes.
+ * An entry's journal: one record a line, `crc8hex SP JSON LF`, the checksum over the JSON. Lines are only ever
+ * appended. A power cut may tear the tail off: the last line counts only with its LF and its checksum, and what follows
+ * the last good line is cut away before the next append. A bad line with good ones after it is damage, which no power
+ * cut makes.
  */
 import { defined, type JournalRecord } from '@postern/core';
 import { crc32 } from './crc.ts';

@@ -13,7 +13,10 @@ import { liveness, ownMark } from './process.ts';
 
 /** Entries looked at before other work gets its turn. */
 const BATCH = 256;
-/** First read of an entry's file: enough for a handful of recipients, and for all of a small message, whose length is known then. */
+/**
+ * First read of an entry's file: enough for a handful of recipients, and for all of a small message, whose length is
+ * known then.
+ */
 const FIRST_READ = 8192;
 /** Age at which a draft goes whoever wrote it, milliseconds (as in a Maildir). */
 const DRAFT_AGE_MS = 36 * 3600 * 1000;
@@ -130,8 +133,8 @@ export function lookAtArrival(queue: string, id: EntryId): Found {
 }
 
 /**
- * Reads the headers and journals of a whole queue, oldest first; the event loop gets its turn in between. Calls back instead of being iterated:
- * a promise for each of 100,000 entries would cost more than reading them.
+ * Reads the headers and journals of a whole queue, oldest first; the event loop gets its turn in between. Calls back
+ * instead of being iterated: a promise for each of 100,000 entries would cost more than reading them.
  */
 export async function scanQueue(
   queue: string,

@@ -261,7 +261,10 @@ function acceptError(error: unknown, signal: AbortSignal | undefined): unknown {
   });
 }
 
-/** Ends as soon as the signal aborts, even while the source is silent; what the source throws comes as a {@link SourceError}. */
+/**
+ * Ends as soon as the signal aborts, even while the source is silent; what the source throws comes as a {@link
+ * SourceError}.
+ */
 async function* guarded(source: AsyncIterable<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   const next = async (): Promise<IteratorResult<Uint8Array>> => {

@@ -1,4 +1,7 @@
-/** The project's own test tools: those of `@postern/core/testing`, and a bad network. Real servers are in `@postern/testkit/rig`. */
+/**
+ * The project's own test tools: those of `@postern/core/testing`, and a bad network. Real servers are in
+ * `@postern/testkit/rig`.
+ */
 export {
   type ChannelPair,
   channelPair,

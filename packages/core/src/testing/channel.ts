@@ -1,4 +1,7 @@
-/** A channel and a link in memory: half-close, backpressure and loss are those of a real one, and nothing leaves the process. */
+/**
+ * A channel and a link in memory: half-close, backpressure and loss are those of a real one, and nothing leaves the
+ * process.
+ */
 import { Duplex } from 'node:stream';
 import { type Channel, type Exit, STDERR_TAIL_BYTES, type Target } from '../channel.ts';
 import { deferred, raceAbort } from '../env.ts';

@@ -7,7 +7,10 @@ export interface VirtualEnv extends Env {
   advance(ms: number): Promise<void>;
   /** Moves to the next timer and runs it; false when there is none. */
   step(): Promise<boolean>;
-  /** Moves both clocks forward without running a timer, as when the process is stopped: they come late at the next `advance`. */
+  /**
+   * Moves both clocks forward without running a timer, as when the process is stopped: they come late at the next
+   * `advance`.
+   */
   leap(ms: number): void;
   /** Sets the wall clock off by `ms`, the monotonic one not. */
   jumpWall(ms: number): void;

@@ -1,4 +1,7 @@
-/** What tests of mail programs need, ours and yours: a clock, channels, a link and a spool in memory, dialogues. Not loaded by anything else. */
+/**
+ * What tests of mail programs need, ours and yours: a clock, channels, a link and a spool in memory, dialogues. Not
+ * loaded by anything else.
+ */
 
 export { seededRandom } from '../env.ts';
 export { type ChannelPair, channelPair, type MemoryLink, memoryLink } from './channel.ts';

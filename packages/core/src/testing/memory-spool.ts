@@ -1,4 +1,7 @@
-/** A spool without a disk: it keeps its promises for as long as the process lives, and can be made to break them one by one. */
+/**
+ * A spool without a disk: it keeps its promises for as long as the process lives, and can be made to break them one by
+ * one.
+ */
 import { isAscii } from 'node:buffer';
 import { type EntryId, isEntryId, newEntryId } from '../entry.ts';
 import { type Env, raceAbort } from '../env.ts';
@@ -6,7 +9,10 @@ import type { Envelope } from '../envelope.ts';
 import { Ledger } from '../ledger.ts';
 import { type EntryState, type JournalRecord, type Spool, SpoolError } from '../spool.ts';
 
-/** Options of a memory spool. The hooks stand where a disk would be: what they reject with, the caller gets; while they hang, nothing is kept. */
+/**
+ * Options of a memory spool. The hooks stand where a disk would be: what they reject with, the caller gets; while they
+ * hang, nothing is kept.
+ */
 export interface MemorySpoolOptions {
   readonly env: Pick<Env, 'wallNow' | 'random'>;
   /** A spool whose process died: what it had kept is here again, and what it was about to keep never comes. */

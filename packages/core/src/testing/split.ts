@@ -1,7 +1,9 @@
 /** The same bytes cut in every way a stream may cut them: what a codec says of them must not depend on it. */
 import { seededRandom } from '../env.ts';
 
-/** How a codec is fed the same bytes: whole, byte by byte, and cut at `seeds` seeded places. Pairs of name and chunks. */
+/**
+ * How a codec is fed the same bytes: whole, byte by byte, and cut at `seeds` seeded places. Pairs of name and chunks.
+ */
 export function splits(bytes: Uint8Array, seeds = 8): [string, Uint8Array[]][] {
   const random = (seed: number): Uint8Array[] => {
     const next = seededRandom(seed);

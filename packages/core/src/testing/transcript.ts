@@ -15,8 +15,9 @@ export type Turn =
   | { readonly type: 'end' };
 
 /**
- * Reads a dialogue as RFCs print it: `C: line` (the space may be left out), `C~ regular expression`, `S: line`, `S! close`, `C! close`. Empty lines and lines that start
- * with `#` are skipped; leading white space too. Throws `RangeError` on any other line.
+ * Reads a dialogue as RFCs print it: `C: line` (the space may be left out), `C~ regular expression`, `S: line`, `S! close`,
+ * `C! close`. Empty lines and lines that start with `#` are skipped; leading white space too. Throws `RangeError` on
+ * any other line.
  */
 export function parseTranscript(text: string): Turn[] {
   const turns: Turn[] = [];
@@ -36,14 +37,17 @@ export function parseTranscript(text: string): Turn[] {
 
 /** How far a client may be ahead when the server speaks. */
 export interface TranscriptOptions {
-  /** Called after the client's lines of a group were read: lets everything run that would write more, so that being ahead shows. */
+  /**
+   * Called after the client's lines of a group were read: lets everything run that would write more, so that being
+   * ahead shows.
+   */
   readonly settle?: () => Promise<void>;
 }
 
 /**
- * Plays the server's part of a dialogue on `far`. Every client line must come, in order and as written, before the server's next; and
- * no byte more than that (so a dialogue shows what is pipelined, and what waits). Resolves when it is played to its end; rejects with
- * the turn at which the client differed.
+ * Plays the server's part of a dialogue on `far`. Every client line must come, in order and as written, before the
+ * server's next; and no byte more than that (so a dialogue shows what is pipelined, and what waits). Resolves when it
+ * is played to its end; rejects with the turn at which the client differed.
  */
 export async function playServer(far: Duplex, text: string, o: TranscriptOptions = {}): Promise<void> {
   const reader = lineReader(far);

@@ -19,14 +19,17 @@ import type { OnRelayEvent } from '../event.ts';
 import type { CompiledRoutes } from '../route/routes.ts';
 import { buildDsn, type DsnKind, type DsnRecipient, wantsDsn } from './dsn.ts';
 
-/** Where notifications are kept that cannot be sent; resolves to a name when it is durable. What is kept twice as the same `id` is there once. */
+/**
+ * Where notifications are kept that cannot be sent; resolves to a name when it is durable. What is kept twice as the
+ * same `id` is there once.
+ */
 export interface Bounces {
   deliver(message: AsyncIterable<Uint8Array>, id: EntryId): Promise<string>;
 }
 
 /**
- * Tells senders what became of their mail (RFC 3461, RFC 3464), once, whenever the process dies: a DSN's name is recorded before it is made, and it is withheld from
- * couriers until it is recorded that it is there.
+ * Tells senders what became of their mail (RFC 3461, RFC 3464), once, whenever the process dies: a DSN's name is
+ * recorded before it is made, and it is withheld from couriers until it is recorded that it is there.
  */
 export interface Notices {
   /** Tells what is final and not told yet, and ends what a crash interrupted. */
@@ -132,7 +135,10 @@ export function createNotices(o: NoticesOptions): Notices {
   };
 }
 
-/** A name for a DSN that sorts after that of the message it is about: on recovery the message comes first, and says which DSNs to withhold. */
+/**
+ * A name for a DSN that sorts after that of the message it is about: on recovery the message comes first, and says
+ * which DSNs to withhold.
+ */
 function nameAfter(id: EntryId, env: Env): EntryId {
   const wallNow = (): number => Math.max(env.wallNow(), entryTime(id) + 1);
   return newEntryId({ wallNow, random: env.random });

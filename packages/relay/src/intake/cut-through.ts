@@ -71,7 +71,10 @@ export class CutThrough {
   }
 }
 
-/** A 421 closes the far session, not the client's (RFC 5321 §3.8); a class that cannot stand here is the far side's fault. */
+/**
+ * A 421 closes the far session, not the client's (RFC 5321 §3.8); a class that cannot stand here is the far side's
+ * fault.
+ */
 function fit(reply: Reply): Reply {
   if (reply.code === 421) return { ...reply, code: 451 };
   return replyClass(reply) === 3 ? unavailable(`unexpected reply ${reply.code}`) : reply;

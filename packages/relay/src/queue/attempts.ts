@@ -1,4 +1,7 @@
-/** The desk for what couriers say: an entry is given out once for each recipient, and each word about it is durable before anything follows from it. */
+/**
+ * The desk for what couriers say: an entry is given out once for each recipient, and each word about it is durable
+ * before anything follows from it.
+ */
 import {
   defined,
   type Entry,
@@ -124,8 +127,8 @@ export class Attempts implements AttemptDesk {
   }
 
   /**
-   * Outcomes of one pass are recorded as they come, and waited for at the last one: its caller goes on only then, and many recipients share
-   * few syncs. For what is simply delivered the removal is the record.
+   * Outcomes of one pass are recorded as they come, and waited for at the last one: its caller goes on only then, and
+   * many recipients share few syncs. For what is simply delivered the removal is the record.
    */
   async outcome(job: Job, to: ForwardPath, outcome: Outcome): Promise<void> {
     const { item, destination } = job;

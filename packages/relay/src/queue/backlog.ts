@@ -1,6 +1,6 @@
 /**
- * What waits at a destination: ready, in the order it became so, or deferred, in a heap by time. Items are never looked for in either: one that was dropped, taken or
- * put elsewhere is passed over when its turn comes.
+ * What waits at a destination: ready, in the order it became so, or deferred, in a heap by time. Items are never looked
+ * for in either: one that was dropped, taken or put elsewhere is passed over when its turn comes.
  */
 import type { EntryId } from '@postern/core';
 import { createHeap, type Heap } from './heap.ts';

@@ -1,4 +1,7 @@
-/** One call of a courier: it pulls what is ready at a destination, and each word it says of that goes straight to the desk. */
+/**
+ * One call of a courier: it pulls what is ready at a destination, and each word it says of that goes straight to the
+ * desk.
+ */
 import {
   type CourierReport,
   type Deferred,
@@ -70,7 +73,9 @@ export class Delivery {
     return this.jobs.filter(({ outcomes }) => ![...outcomes.values()].some((outcome) => 'reply' in outcome));
   }
 
-  /** Takes everything back, unless something of it may be on its way already: what a courier waits for may take days. */
+  /**
+   * Takes everything back, unless something of it may be on its way already: what a courier waits for may take days.
+   */
   withdraw(): void {
     if (this.jobs.some(({ attempted }) => attempted)) return;
     this.withdrawn = true;

@@ -1,9 +1,10 @@
 /**
- * The queue toward one host. Ready entries are pulled by deliveries in the order they became ready; deferred ones wait until they are due. While the link is down
- * nothing runs, nothing is charged, and no time passes for what waits here.
+ * The queue toward one host. Ready entries are pulled by deliveries in the order they became ready; deferred ones wait
+ * until they are due. While the link is down nothing runs, nothing is charged, and no time passes for what waits here.
  *
- * A session that fails without a single reply makes the destination wait, not its entries; the entry that was next to be answered waits longer, and all that
- * were out go one at a time the next time, so that one bad message never blocks others.
+ * A session that fails without a single reply makes the destination wait, not its entries; the entry that was next to
+ * be answered waits longer, and all that were out go one at a time the next time, so that one bad message never blocks
+ * others.
  */
 import { defined, type EntryId, isLinkDown, SpoolError } from '@postern/core';
 import { type Route, routeKey } from '../route/routes.ts';
@@ -31,7 +32,10 @@ export class DestinationQueue implements Destination {
   #idle: (() => void)[] = [];
   #notBefore = 0;
   #failures = 0;
-  /** What was out when a session failed: each goes by itself until it has a reply, so that a bad one takes no other along twice. */
+  /**
+   * What was out when a session failed: each goes by itself until it has a reply, so that a bad one takes no other
+   * along twice.
+   */
   readonly #isolated = new WeakSet<Item>();
   /** The entry that was next to be answered when the last session failed. */
   #suspect: EntryId | undefined;
@@ -108,7 +112,10 @@ export class DestinationQueue implements Destination {
     return this.#backlog.has(item);
   }
 
-  /** Puts an item back: due after `waitMs`, or at the end of what is ready. It is looked at when the delivery that had it ends. */
+  /**
+   * Puts an item back: due after `waitMs`, or at the end of what is ready. It is looked at when the delivery that had
+   * it ends.
+   */
   putBack(item: Item, waitMs: number): void {
     if (!this.has(item)) return;
     if (waitMs <= 0) this.#backlog.ready(item);
@@ -178,7 +185,9 @@ export class DestinationQueue implements Destination {
     return waited >= LINK_ASK_MS ? this.#nextDeliveryMs(now) : LINK_ASK_MS - waited;
   }
 
-  /** One delivery takes all there is; another starts beside it only when it has been busy with one entry for a while. */
+  /**
+   * One delivery takes all there is; another starts beside it only when it has been busy with one entry for a while.
+   */
   #nextDeliveryMs(now: number): number | undefined {
     const { concurrency, stallMs } = this.#c.schedule;
     if (this.#deliveries.size === 0) return 0;
@@ -256,8 +265,9 @@ export class DestinationQueue implements Destination {
   }
 
   /**
-   * Replies come in order: the first entry without one is the likeliest to have ended the session, and it alone is deferred. The host is to blame too when it
-   * answered nothing at all; when the same entry ends one session after the other, the host's own back-off stays where it is.
+   * Replies come in order: the first entry without one is the likeliest to have ended the session, and it alone is
+   * deferred. The host is to blame too when it answered nothing at all; when the same entry ends one session after the
+   * other, the host's own back-off stays where it is.
    */
   async #sessionFailed(delivery: Delivery, undone: readonly Job[], reason: string): Promise<void> {
     const { schedule, env } = this.#c;

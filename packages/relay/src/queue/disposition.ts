@@ -43,8 +43,8 @@ export class Disposition {
   }
 
   /**
-   * After a courier has reported on `recipients` at one destination, or their time is up: DSNs, the next try, a hold, or the end. Never rejects: what the spool
-   * refuses is done later.
+   * After a courier has reported on `recipients` at one destination, or their time is up: DSNs, the next try, a hold,
+   * or the end. Never rejects: what the spool refuses is done later.
    */
   apply(destination: Destination, item: Item, o: Judged): Promise<void> {
     const work = async (): Promise<void> => {
@@ -133,7 +133,8 @@ export class Disposition {
 
   async #holdUncertain(destination: Destination, state: EntryState): Promise<void> {
     const reason =
-      `the connection to ${destination.host} was lost ${this.#c.schedule.holdAfterUncertain} times before its answer came; ` +
+      `the connection to ${destination.host} was lost ${this.#c.schedule.holdAfterUncertain} times ` +
+      'before its answer came; ' +
       'it may have arrived: release it to try again, or remove it';
     await this.hold(state.id, reason);
   }
@@ -175,7 +176,10 @@ export class Disposition {
     await this.#notices.delayed(item.id, { host: destination.host, retryUntil });
   }
 
-  /** A host that refuses every session: what waits for it grows old without being pulled. One after the other: there may be many. */
+  /**
+   * A host that refuses every session: what waits for it grows old without being pulled. One after the other: there may
+   * be many.
+   */
   sweepOld(destination: Destination): void {
     if (this.#sweeping.has(destination)) return;
     this.#sweeping.add(destination);

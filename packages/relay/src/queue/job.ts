@@ -1,6 +1,6 @@
 /**
- * What the rooms of the queue hand each other, types only. A job knows its destination, and there is one desk for what couriers say: nobody in between passes
- * anything on.
+ * What the rooms of the queue hand each other, types only. A job knows its destination, and there is one desk for what
+ * couriers say: nobody in between passes anything on.
  */
 import type { Entry, EntryId, ForwardPath, Outcome, ReversePath } from '@postern/core';
 
@@ -13,7 +13,9 @@ export interface Item {
   busy: boolean;
   /** Charged deferrals since it came here. */
   deferrals: number;
-  /** The destination's uptime, whole ms, at which its queue life began; negative when that was before the destination. */
+  /**
+   * The destination's uptime, whole ms, at which its queue life began; negative when that was before the destination.
+   */
   readonly queuedAtUptime: number;
 }
 
@@ -34,7 +36,10 @@ export interface Destination {
   /** It has not been dropped. */
   has(item: Item): boolean;
   drop(item: Item): void;
-  /** Puts an item back: due after `waitMs`, or at the end of what is ready. It is looked at when the delivery that had it ends. */
+  /**
+   * Puts an item back: due after `waitMs`, or at the end of what is ready. It is looked at when the delivery that had
+   * it ends.
+   */
   putBack(item: Item, waitMs: number): void;
   /** Puts an item back, and starts what can start. */
   retry(item: Item, waitMs: number): void;
@@ -73,7 +78,10 @@ export interface AttemptDesk {
   attempting(job: Job, receipt: string | undefined): Promise<void>;
   notAccepted(job: Job, to: ForwardPath): Promise<void>;
   outcome(job: Job, to: ForwardPath, outcome: Outcome): Promise<void>;
-  /** The courier gave a job back undone, `reason` why; `waitMs` until it is due, undefined when that depends on the link. */
+  /**
+   * The courier gave a job back undone, `reason` why; `waitMs` until it is due, undefined when that depends on the
+   * link.
+   */
   unsent(job: Job, o: { reason: string; waitMs: number | undefined }): Promise<void>;
   /** Every session with the host fails: looks for what has become too old while it waits. */
   sweepOld(destination: Destination): void;

@@ -1,4 +1,7 @@
-/** Whether a destination can be reached, and for how long it could be: what is known of its link, or of the last session where there is none. */
+/**
+ * Whether a destination can be reached, and for how long it could be: what is known of its link, or of the last session
+ * where there is none.
+ */
 import type { Env } from '@postern/core';
 import type { HostCourier } from './context.ts';
 

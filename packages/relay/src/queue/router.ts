@@ -93,7 +93,9 @@ export class Router {
     }
   }
 
-  /** The routes changed: what has none is told again, and what waits with a courier for another's link is taken back. */
+  /**
+   * The routes changed: what has none is told again, and what waits with a courier for another's link is taken back.
+   */
   forgetRoutes(): void {
     this.#noRoute.clear();
     for (const destination of this.destinations.values()) {

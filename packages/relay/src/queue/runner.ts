@@ -1,4 +1,6 @@
-/** Puts the rooms of the queue together, and has the verbs of `postern queue`; it decides nothing about an entry itself. */
+/**
+ * Puts the rooms of the queue together, and has the verbs of `postern queue`; it decides nothing about an entry itself.
+ */
 import type { EntryId, EntryState } from '@postern/core';
 import { createNotices } from '../dsn/notify.ts';
 import { Attempts } from './attempts.ts';
@@ -13,7 +15,10 @@ const DRAIN_MS = 5_000;
 
 /** A running queue. */
 export interface Runner {
-  /** Makes an entry, a host's entries, or all due; resets back-off and wakes the links concerned. False when there is no such entry or host. */
+  /**
+   * Makes an entry, a host's entries, or all due; resets back-off and wakes the links concerned. False when there is no
+   * such entry or host.
+   */
   flush(what?: string): boolean;
   /** Holds an entry until it is released. False when there is no such entry. */
   hold(id: EntryId, reason?: string): Promise<boolean>;

@@ -1,4 +1,7 @@
-/** When what is tried: waits grow with each deferral and stop growing; queue life ends after days, and counts reachable time alone. */
+/**
+ * When what is tried: waits grow with each deferral and stop growing; queue life ends after days, and counts reachable
+ * time alone.
+ */
 
 /** When what is tried. Times in milliseconds. */
 export interface Schedule {

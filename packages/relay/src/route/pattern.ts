@@ -26,9 +26,11 @@ function toUnicode(domain: string): string {
 }
 
 /**
- * Compiles a pattern: `*`, `example.org`, `*.example.org` (what is below it, not itself), `user@example.org`, `*@example.org`, `user@*`, `<>` (the null
- * reverse-path) or `/regex/` in RE2's syntax, which matches in linear time: against the domain, or against the whole address when it holds an `@`. Case
- * never counts; what begins with `^` is a regex without its slashes, as in Exim's lists; a domain may be written in its own script or as A-labels. Throws `RelayError` `pattern`.
+ * Compiles a pattern: `*`, `example.org`, `*.example.org` (what is below it, not itself), `user@example.org`,
+ * `*@example.org`, `user@*`, `<>` (the null reverse-path) or `/regex/` in RE2's syntax, which matches in linear time:
+ * against the domain, or against the whole address when it holds an `@`. Case never counts; what begins with `^` is a
+ * regex without its slashes, as in Exim's lists; a domain may be written in its own script or as A-labels. Throws
+ * `RelayError` `pattern`.
  */
 export function compilePattern(pattern: string): Matcher {
   if (pattern === '*') return () => true;

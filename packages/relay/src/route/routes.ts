@@ -48,7 +48,10 @@ export interface CompiledRoutes {
   explain(to: ForwardPath, from: ReversePath): readonly RouteVerdict[];
 }
 
-/** Compiles routes in their order: the first match wins. Throws `RelayError` (`pattern`, `route`) that names the route's place, from 1. */
+/**
+ * Compiles routes in their order: the first match wins. Throws `RelayError` (`pattern`, `route`) that names the route's
+ * place, from 1.
+ */
 export function compileRoutes(routes: readonly Route[]): CompiledRoutes {
   const compiled = routes.map((route, index) => {
     if ((route.host === undefined) === (route.smarthost === undefined)) {

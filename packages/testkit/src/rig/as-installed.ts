@@ -47,8 +47,8 @@ export interface Installed extends AsyncDisposable {
 }
 
 /**
- * Runs an unpacked Debian package as if it were installed: `/usr` and `/etc` are the system's with the package's over them; `/run`, `/var/lib`
- * and `/var/spool` are empty. For programs with paths built in. Linux, with overlayfs.
+ * Runs an unpacked Debian package as if it were installed: `/usr` and `/etc` are the system's with the package's over
+ * them; `/run`, `/var/lib` and `/var/spool` are empty. For programs with paths built in. Linux, with overlayfs.
  */
 export async function asInstalled(o: InstalledOptions): Promise<Installed> {
   const daemon = startDaemon({ name: o.name, ...(await installedCommand(o)), onLine: () => {} });

@@ -13,7 +13,10 @@ export interface TestCertificate {
   readonly key: Buffer;
 }
 
-/** Makes a certificate with openssl, good for two days: `NAME.pem` and `NAME-key.pem` in `dir`. `names` as openssl writes subjectAltName. */
+/**
+ * Makes a certificate with openssl, good for two days: `NAME.pem` and `NAME-key.pem` in `dir`. `names` as openssl
+ * writes subjectAltName.
+ */
 export async function makeCertificate(o: {
   dir: string;
   names: readonly string[];
