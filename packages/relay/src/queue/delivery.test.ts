@@ -1,13 +1,13 @@
 import type { Courier, Entry, EntryId, ForwardPath, Outcome } from '@postern/core';
 import { expect, test } from 'vitest';
 import { Backlog } from './backlog.ts';
-import { Delivery } from './delivery.ts';
+import { Delivery, type DeliveryOptions } from './delivery.ts';
 import type { AttemptDesk, Destination, Item, Job } from './job.ts';
 
 const to = 'a@x.example' as ForwardPath;
 const reply: Outcome = { type: 'delivered', reply: { code: 250, lines: ['ok'] } };
 
-function deliveryOf(count: number, courier: Courier): Delivery {
+function deliveryOf(count: number, courier: Courier, o: Partial<DeliveryOptions> = {}): Delivery {
   const backlog = new Backlog<Item>();
   for (let at = 0; at < count; at++) {
     const item = { id: String(at) as EntryId, due: 0, busy: false, deferrals: 0 };
@@ -34,6 +34,7 @@ function deliveryOf(count: number, courier: Courier): Delivery {
     onReply: () => {},
     signal: new AbortController().signal,
     env: { monotonicNow: () => 0 },
+    ...o,
   });
 }
 
@@ -60,4 +61,44 @@ test('remembers what got no reply, in order', async () => {
   });
   await expect(delivery.run()).rejects.toThrow('fell over');
   expect(delivery.unanswered.map(({ item }) => item.id)).toEqual(['0', '2']);
+});
+
+test('tells of each reply, and isolates no longer what has one', async () => {
+  const isolated = new WeakSet<Item>();
+  const still: boolean[] = [];
+  let replies = 0;
+  const delivery = deliveryOf(
+    2,
+    async (batch, report) => {
+      for await (const { id } of batch) {
+        const { item } = delivery.jobs.at(-1) as Job;
+        isolated.add(item);
+        await report.outcome(id, to, id === '0' ? reply : { type: 'uncertain' });
+        still.push(isolated.has(item));
+      }
+    },
+    { isolated, onReply: () => void replies++ },
+  );
+  await delivery.run();
+  expect([still, replies]).toEqual([[false, true], 1]);
+});
+
+test('counts outages from the last attempt on, not from when it was pulled', async () => {
+  const destination = { host: 'gate', outages: 1 };
+  const counted: number[] = [];
+  const delivery = deliveryOf(
+    1,
+    async (batch, report) => {
+      for await (const { id } of batch) {
+        for (destination.outages of [2, 3]) {
+          await report.attempting(id, {});
+          counted.push((delivery.jobs[0] as Job).outages);
+        }
+      }
+    },
+    { destination: destination as Destination },
+  );
+  await delivery.run();
+  expect(counted).toEqual([2, 3]);
+  expect(delivery.jobs).toMatchObject([{ attempted: true }]);
 });
