@@ -17,7 +17,7 @@ import {
 import { isGone } from '../errors.ts';
 import type { OnRelayEvent } from '../event.ts';
 import type { CompiledRoutes } from '../route/routes.ts';
-import { buildDsn, type DsnKind, type DsnRecipient, wantsDsn } from './dsn.ts';
+import { buildDsn, type Dsn, type DsnKind, type DsnRecipient, wantsDsn } from './dsn.ts';
 
 /**
  * Where notifications are kept that cannot be sent; resolves to a name when it is durable. What is kept twice as the
@@ -27,19 +27,10 @@ export interface Bounces {
   deliver(message: AsyncIterable<Uint8Array>, id: EntryId): Promise<string>;
 }
 
-/**
- * Tells senders what became of their mail (RFC 3461, RFC 3464), once, whenever the process dies: a DSN's name is
- * recorded before it is made, and it is withheld from couriers until it is recorded that it is there.
- */
-export interface Notices {
-  /** Tells what is final and not told yet, and ends what a crash interrupted. */
-  final(id: EntryId): Promise<void>;
-  delayed(id: EntryId, o: { host: string; retryUntil: number }): Promise<void>;
-}
-
 /** Starts the reason of a failure for lack of time. */
 export const EXPIRED = 'delivery time expired';
 
+/** Options of {@link Notices}. */
 export interface NoticesOptions {
   readonly spool: Spool;
   readonly routes: () => CompiledRoutes;
@@ -48,91 +39,98 @@ export interface NoticesOptions {
   readonly hostname: string;
   readonly onEvent: OnRelayEvent;
   /** Lets no courier have this entry, until it is released. */
-  withhold(id: EntryId): void;
-  release(id: EntryId): void;
+  readonly withhold: (id: EntryId) => void;
+  readonly release: (id: EntryId) => void;
 }
 
-/** Makes {@link Notices}. */
-export function createNotices(o: NoticesOptions): Notices {
-  const tell = async (
+/** Tells senders what became of their mail (RFC 3461, RFC 3464). */
+export class Notices {
+  readonly #o: NoticesOptions;
+
+  constructor(o: NoticesOptions) {
+    this.#o = o;
+  }
+
+  /** Tells what is final and not told yet, and ends what a crash interrupted. */
+  async final(id: EntryId): Promise<void> {
+    await this.#resume(id);
+    const state = this.#o.spool.get(id);
+    const due = state === undefined ? [] : untold(state);
+    if (state === undefined || due.length === 0) return;
+    if (state.envelope.from === '') {
+      const failed = due.filter(({ kind }) => kind !== 'relayed').map(({ recipient }) => recipient.to);
+      if (failed.length > 0) await this.#keep(state, failed);
+      return;
+    }
+    for (const kind of ['failed', 'expired', 'relayed'] as const) {
+      const recipients = due.filter((each) => each.kind === kind && wantsDsn(each.recipient, kind));
+      if (recipients.length > 0) await this.#tell(state, { kind, recipients });
+    }
+  }
+
+  /** Tells that it takes longer, once. `retryUntil` is wall clock, ms. */
+  async delayed(id: EntryId, { host, retryUntil }: { host: string; retryUntil: number }): Promise<void> {
+    const state = this.#o.spool.get(id);
+    if (state === undefined || state.delayNotified || state.envelope.from === '') return;
+    const recipients = described(state)
+      .filter(({ outcome }) => outcome.type === 'deferred' || outcome.type === 'uncertain')
+      .filter(({ recipient }) => wantsDsn(recipient, 'delayed'))
+      .map((each) => ({ ...each, host }));
+    if (recipients.length > 0) await this.#tell(state, { kind: 'delayed', recipients, retryUntil });
+  }
+
+  /** What was being told when the process died. */
+  async #resume(id: EntryId): Promise<void> {
+    for (const { kind, to, dsn } of this.#o.spool.get(id)?.notifying ?? []) {
+      const state = this.#o.spool.get(id);
+      // A notice of delay that was not made yet is made when it is due again.
+      if (state === undefined || (kind === 'delayed' && this.#o.spool.get(dsn as EntryId) === undefined)) continue;
+      const told = new Set(to);
+      const recipients = described(state).filter(({ recipient }) => told.has(recipient.to));
+      await this.#tell(state, { kind, recipients });
+    }
+  }
+
+  async #tell(
     state: EntryState,
-    kind: DsnKind,
-    recipients: readonly DsnRecipient[],
-    retryUntil?: number,
-  ): Promise<void> => {
+    { kind, recipients, retryUntil }: { kind: DsnKind; recipients: readonly DsnRecipient[]; retryUntil?: number },
+  ): Promise<void> {
+    const { env, spool, hostname, withhold, release, onEvent } = this.#o;
     const { id, envelope, size, arrived } = state;
-    const at = o.env.wallNow();
+    const at = env.wallNow();
     const to = recipients.map(({ recipient }) => recipient.to);
     const begun = state.notifying.find((notice) => notice.kind === kind && notice.to.join() === to.join());
-    const dsn = (begun?.dsn as EntryId | undefined) ?? nameAfter(id, o.env);
-    o.withhold(dsn);
-    if (begun === undefined) await o.spool.record(id, { type: 'notifying', at, kind, to, dsn });
-    const built = buildDsn({
-      kind,
-      id: dsn,
-      hostname: o.hostname,
-      at,
-      recipients,
-      about: { id, envelope, size, arrived, open: () => o.spool.read(id) },
-      ...defined({ retryUntil }),
-    });
-    const routed = o.routes().take(envelope.from as string as ForwardPath, '' as ReversePath) !== undefined;
-    let name: string = dsn;
-    if (o.spool.get(dsn) === undefined) {
-      if (routed) await o.spool.accept(built.envelope, built.message(), { id: dsn });
-      else name = await o.bounces.deliver(built.message(), dsn);
-    }
-    await o.spool.record(id, { type: 'notified', at, kind, to, dsn }).catch((error: unknown) => {
+    const dsn = (begun?.dsn as EntryId | undefined) ?? nameAfter(id, env);
+    withhold(dsn);
+    if (begun === undefined) await spool.record(id, { type: 'notifying', at, kind, to, dsn });
+    const about = { id, envelope, size, arrived, open: () => spool.read(id) };
+    const built = buildDsn({ kind, id: dsn, hostname, at, recipients, about, ...defined({ retryUntil }) });
+    const { name, kept } = await this.#send(envelope.from, dsn, built);
+    await spool.record(id, { type: 'notified', at, kind, to, dsn }).catch((error: unknown) => {
       // Removed meanwhile: there is nothing left to tell of twice.
       if (!isGone(error)) throw error;
     });
-    o.release(dsn);
-    o.onEvent({ type: 'notified', id, kind, dsn: name, kept: !routed });
-  };
+    release(dsn);
+    onEvent({ type: 'notified', id, kind, dsn: name, kept });
+  }
+
+  /** Into the spool where a route takes it, else into the local bounces. What is there already is not made again. */
+  async #send(from: ReversePath, dsn: EntryId, built: Dsn): Promise<{ name: string; kept: boolean }> {
+    const { routes, spool, bounces } = this.#o;
+    const kept = routes().take(from as string as ForwardPath, '' as ReversePath) === undefined;
+    if (spool.get(dsn) !== undefined) return { name: dsn, kept };
+    if (kept) return { name: await bounces.deliver(built.message(), dsn), kept };
+    await spool.accept(built.envelope, built.message(), { id: dsn });
+    return { name: dsn, kept };
+  }
 
   /** A DSN that could not be delivered gets no DSN (RFC 3461 §6.1); it is kept for a person to find. */
-  const keep = async (state: EntryState, to: readonly ForwardPath[]): Promise<void> => {
-    const name = await o.bounces.deliver(o.spool.read(state.id), state.id);
-    await o.spool.record(state.id, { type: 'notified', at: o.env.wallNow(), kind: 'failed', to, dsn: name });
-    o.onEvent({ type: 'notified', id: state.id, kind: 'failed', dsn: name, kept: true });
-  };
-
-  return {
-    async final(id) {
-      for (const { kind, to, dsn } of o.spool.get(id)?.notifying ?? []) {
-        const state = o.spool.get(id);
-        // A notice of delay that was not made yet is made when it is due again.
-        if (state === undefined || (kind === 'delayed' && o.spool.get(dsn as EntryId) === undefined)) continue;
-        const told = new Set(to);
-        await tell(
-          state,
-          kind,
-          described(state).filter(({ recipient }) => told.has(recipient.to)),
-        );
-      }
-      const state = o.spool.get(id);
-      const due = state === undefined ? [] : untold(state);
-      if (state === undefined || due.length === 0) return;
-      if (state.envelope.from === '') {
-        const failed = due.filter(({ kind }) => kind !== 'relayed').map(({ recipient }) => recipient.to);
-        if (failed.length > 0) await keep(state, failed);
-        return;
-      }
-      for (const kind of ['failed', 'expired', 'relayed'] as const) {
-        const recipients = due.filter((each) => each.kind === kind && wantsDsn(each.recipient, kind));
-        if (recipients.length > 0) await tell(state, kind, recipients);
-      }
-    },
-    async delayed(id, { host, retryUntil }) {
-      const state = o.spool.get(id);
-      if (state === undefined || state.delayNotified || state.envelope.from === '') return;
-      const recipients = described(state)
-        .filter(({ outcome }) => outcome.type === 'deferred' || outcome.type === 'uncertain')
-        .filter(({ recipient }) => wantsDsn(recipient, 'delayed'))
-        .map((each) => ({ ...each, host }));
-      if (recipients.length > 0) await tell(state, 'delayed', recipients, retryUntil);
-    },
-  };
+  async #keep(state: EntryState, to: readonly ForwardPath[]): Promise<void> {
+    const { spool, bounces, env, onEvent } = this.#o;
+    const name = await bounces.deliver(spool.read(state.id), state.id);
+    await spool.record(state.id, { type: 'notified', at: env.wallNow(), kind: 'failed', to, dsn: name });
+    onEvent({ type: 'notified', id: state.id, kind: 'failed', dsn: name, kept: true });
+  }
 }
 
 /**

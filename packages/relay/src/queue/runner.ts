@@ -2,7 +2,7 @@
  * Puts the rooms of the queue together, and has the verbs of `postern queue`; it decides nothing about an entry itself.
  */
 import type { EntryId, EntryState } from '@postern/core';
-import { createNotices } from '../dsn/notify.ts';
+import { Notices } from '../dsn/notify.ts';
 import { Attempts } from './attempts.ts';
 import { BATCH, openRecipients, otherWork, type QueueContext, type RunnerOptions } from './context.ts';
 import { Disposition } from './disposition.ts';
@@ -61,7 +61,7 @@ class QueueRunner implements Runner {
     this.#c = c;
     const perEntry = new PerEntry(c.env);
     const router = new Router(c, () => this.#attempts);
-    const notices = createNotices({
+    const notices = new Notices({
       ...c,
       withhold: (id) => router.withhold(id),
       release: (id) => router.release(id),
