@@ -144,7 +144,7 @@ class History {
           if (outcome !== undefined) await report.outcome(entry.id, to, outcome);
         }
         if (verdict === 'lose') {
-          this.link.set({ type: 'down', error: down(), retryAt: 0 });
+          this.link.setState({ type: 'down', error: down(), retryAt: 0 });
           this.#clockLink();
           throw lost();
         }
@@ -180,7 +180,7 @@ class History {
 
   #setLink(up: boolean): void {
     if (!up) this.truth.upFor += this.#upNow();
-    this.link.set(up ? { type: 'up' } : { type: 'down', error: down(), retryAt: 0 });
+    this.link.setState(up ? { type: 'up' } : { type: 'down', error: down(), retryAt: 0 });
     this.#clockLink();
   }
 

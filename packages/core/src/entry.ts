@@ -45,7 +45,7 @@ export interface Entry {
   /** Earlier attempts a courier that keeps receipts resolves before it sends again. */
   readonly unresolved: readonly Unresolved[];
   /** Those of them to send to only when it is proven that nothing was accepted; else they are reported uncertain, and not sent. */
-  readonly ask?: ReadonlySet<ForwardPath>;
+  readonly needsProof?: ReadonlySet<ForwardPath>;
   /** The message's bytes, from the start; may be called more than once. Errors when the stored bytes are damaged. */
   open(): AsyncIterable<Uint8Array>;
 }
@@ -57,7 +57,7 @@ export interface CourierReport {
   /** Before the entry's last byte leaves; durable when it resolves. `receipt` names what may prove the outcome later. */
   attempting(id: EntryId, o: { receipt?: string }): Promise<void>;
   /** An earlier attempt, uncertain until now, is proven not to have been accepted for this recipient; the entry is sent again now. */
-  disproved?(id: EntryId, to: ForwardPath): Promise<void>;
+  notAccepted?(id: EntryId, to: ForwardPath): Promise<void>;
   /** Once per recipient of every entry for which `attempting` was called. */
   outcome(id: EntryId, to: ForwardPath, outcome: Outcome): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { settle, virtualEnv } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
 import { deadline, raceAbort, sleep, systemEnv } from './env.ts';
+import { settle, virtualEnv } from './testing/index.ts';
 
 describe('sleep', () => {
   test('ends when its time has come and not before', async () => {

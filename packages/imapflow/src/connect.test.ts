@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { type Link, LinkError, systemEnv } from '@postern/core';
+import { channelPair, seededRandom, virtualEnv } from '@postern/core/testing';
 import { createImapd } from '@postern/imap';
 import { createLink, type ResolveOptions, resolveHost } from '@postern/ssh';
-import { channelPair, seededRandom, virtualEnv } from '@postern/testkit';
 import { startRig } from '@postern/testkit/rig';
 import type { ImapFlow } from 'imapflow';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';

@@ -1,4 +1,5 @@
-import { deadline, type Env, type Link, LinkError, systemEnv } from '@postern/core';
+/** An ImapFlow client over a PREAUTH session: the far side's greeting decides, and no password is ever sent. */
+import { deadline, defined, type Env, type Link, LinkError, systemEnv } from '@postern/core';
 import { createImapd, type Imapd, type OnImapEvent, type Session } from '@postern/imap';
 import { createLink, type ResolveOptions, resolveHost } from '@postern/ssh';
 import { ImapFlow, type ImapFlowOptions } from 'imapflow';
@@ -32,17 +33,17 @@ export interface ConnectImapOptions {
 const faults = new WeakMap<ImapFlow, LinkError>();
 
 /**
- * A connected ImapFlow whose session is a far imapd in PREAUTH mode, over an SSH link: no local port and no password. Rejects
- * with `LinkError`, `ImapError`, {@link ConnectImapError}, or what ImapFlow's `connect` rejects with. When the link is lost later,
- * its `error` event carries the `LinkError`, commands reject with code `NoConnection`, and {@link linkFault} tells why. An `error`
- * nobody listens to does not end the process.
+ * A connected ImapFlow whose session is a far imapd in PREAUTH mode, over an SSH link: no local port and no password.
+ * Rejects with `LinkError`, `ImapError`, {@link ConnectImapError}, or what ImapFlow's `connect` rejects with. When the
+ * link is lost later, its `error` event carries the `LinkError`, commands reject with code `NoConnection`, and {@link
+ * linkFault} tells why. An `error` nobody listens to does not end the process.
  */
 export async function connectImap(o: ConnectImapOptions): Promise<ImapFlow> {
   const env = o.env ?? systemEnv;
   const timeoutMs = o.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS;
   const own = o.imapd === undefined && o.link === undefined ? await ownLink(o, env) : undefined;
   using limit = deadline(env, timeoutMs, {
-    ...(o.signal === undefined ? {} : { parent: o.signal }),
+    ...defined({ parent: o.signal }),
     reason: () => tooLate(own ?? o.link, timeoutMs),
   });
   try {
@@ -59,7 +60,9 @@ export async function connectImap(o: ConnectImapOptions): Promise<ImapFlow> {
   }
 }
 
-/** Why a client of {@link connectImap} lost its connection; undefined while it has it, or when it was closed in order. */
+/**
+ * Why a client of {@link connectImap} lost its connection; undefined while it has it, or when it was closed in order.
+ */
 export function linkFault(client: ImapFlow): LinkError | undefined {
   return faults.get(client);
 }
@@ -87,8 +90,7 @@ async function takeSession(
     link,
     spare: 0,
     env: given.env,
-    ...(o.command === undefined ? {} : { command: o.command }),
-    ...(o.onEvent === undefined ? {} : { onEvent: o.onEvent }),
+    ...defined({ command: o.command, onEvent: o.onEvent }),
   });
   return (await imapd.take({ signal: given.signal })).session;
 }

@@ -1,3 +1,4 @@
+/** A channel as the socket that ImapFlow expects: it ends as a socket does, and a lost link is an error. */
 import { Duplex } from 'node:stream';
 import type { Channel, Env } from '@postern/core';
 import type { Session } from '@postern/imap';

@@ -1,3 +1,4 @@
+/** A message at rest: checked, with CRLF line ends, in memory or in a file without a name. */
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,8 +17,8 @@ export interface Body extends AsyncDisposable {
 }
 
 /**
- * Reads a message to its end: line ends made CRLF, everything else checked. Rejects with {@link TransportError} `message` when it may not
- * travel, `aborted` when the signal aborts first, or with what the source rejects with.
+ * Reads a message to its end: line ends made CRLF, everything else checked. Rejects with {@link TransportError}
+ * `message` when it may not travel, `aborted` when the signal aborts first, or with what the source rejects with.
  */
 export async function collect(source: Readable, signal?: AbortSignal): Promise<Body> {
   const onAbort = (): void => void source.destroy(aborted(signal?.reason));

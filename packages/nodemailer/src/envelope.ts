@@ -1,3 +1,4 @@
+/** Nodemailer's envelope as ours: an address that cannot travel is refused before anything is sent. */
 import {
   type Envelope,
   type ForwardPath,

@@ -1,3 +1,4 @@
+/** The errors of a transport: each says whether trying again can help. */
 import { type Layer, type Outcome, replyText } from '@postern/core';
 
 /** What a transport error is about, closed: switch on it. */
@@ -10,7 +11,10 @@ export type TransportErrorCode =
   | 'aborted' // `signal` aborted, or the transport was closed
   | 'timeout'; // no session within `connectTimeoutMs`
 
-/** What `sendMail` rejects with, besides `LinkError`, `DeliveryError` and `SpoolError`, which have the same three fields. */
+/**
+ * What `sendMail` rejects with, besides `LinkError`, `DeliveryError` and `SpoolError`, which have the same three
+ * fields.
+ */
 export class TransportError extends Error {
   override readonly name = 'TransportError';
   readonly code: TransportErrorCode;

@@ -1,3 +1,6 @@
+/** The errors of this package: each is one sentence a person can act on. */
+import { SpoolError } from '@postern/core';
+
 /** What can be wrong with what a relay was given. */
 export type RelayErrorCode =
   | 'pattern' // a route's pattern cannot be used
@@ -12,4 +15,9 @@ export class RelayError extends Error {
     super(message, o.cause === undefined ? undefined : { cause: o.cause });
     this.code = o.code;
   }
+}
+
+/** The entry was removed meanwhile: nobody wants to hear of it. */
+export function isGone(error: unknown): boolean {
+  return error instanceof SpoolError && error.code === 'gone';
 }

@@ -1,3 +1,4 @@
+/** What the relay tells while it works: for logs, and nothing depends on it. */
 import type { EntryId, ForwardPath, Outcome, Reply, ReversePath } from '@postern/core';
 
 /** What the relay tells while it works. For logs; nothing depends on it. Texts from afar are not escaped. */
@@ -20,7 +21,10 @@ export type IntakeEvent =
       readonly recipients: number;
       readonly size: number;
     }
-  /** Cut-through: the far side gave this final reply, and so did we. `id` names the transaction; nothing is in the spool. */
+  /**
+   * Cut-through: the far side gave this final reply, and so did we. `id` names the transaction; nothing is in the
+   * spool.
+   */
   | {
       readonly type: 'passed';
       readonly id: EntryId;

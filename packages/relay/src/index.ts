@@ -1,10 +1,29 @@
-export { buildDsn, type Dsn, type DsnInput, type DsnKind, type DsnRecipient, RETURN_BYTES, wantsDsn } from './dsn.ts';
+/** The public face of the relay: an intake, routes, a queue runner, and the notifications it writes. */
+export {
+  buildDsn,
+  type Dsn,
+  type DsnInput,
+  type DsnKind,
+  type DsnRecipient,
+  RETURN_BYTES,
+  wantsDsn,
+} from './dsn/dsn.ts';
+export type { Bounces } from './dsn/notify.ts';
 export { RelayError, type RelayErrorCode } from './errors.ts';
 export type { IntakeEvent, OnRelayEvent, RelayEvent, RunnerEvent } from './event.ts';
-export { createIntake, type Intake, type IntakeOptions, MAX_RECIPIENTS, MAX_SESSIONS, SIZE_LIMIT } from './intake.ts';
-
-export type { Bounces } from './notices.ts';
-export type { Waiting } from './placement.ts';
+export {
+  createIntake,
+  type Intake,
+  type IntakeOptions,
+  MAX_RECIPIENTS,
+  MAX_SESSIONS,
+  SIZE_LIMIT,
+} from './intake/intake.ts';
+export type { IntakeTls } from './intake/smtp-session.ts';
+export type { HostCourier, RunnerOptions } from './queue/context.ts';
+export type { Waiting } from './queue/router.ts';
+export { createRunner, type Runner } from './queue/runner.ts';
+export { DEFAULT_SCHEDULE, type Schedule } from './queue/schedule.ts';
 export {
   type CompiledRoutes,
   compileRoutes,
@@ -12,8 +31,4 @@ export {
   type RouteVerdict,
   routeKey,
   type TakenRoute,
-} from './routes.ts';
-export { createRunner, type Runner, type RunnerOptions } from './runner.ts';
-export { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
-export type { IntakeTls } from './session.ts';
-export type { HostCourier } from './way.ts';
+} from './route/routes.ts';

@@ -1,5 +1,6 @@
+/** An outcome as a log line has it: the words of Postfix for what happened, and an enhanced status code for all. */
 import { type EntryId, type ForwardPath, type Outcome, type ReversePath, replyText } from '@postern/core';
-import { statusOf } from './dsn.ts';
+import { statusOf } from './dsn/dsn.ts';
 import type { RunnerEvent } from './event.ts';
 
 const STATUS = { delivered: 'sent', deferred: 'deferred', failed: 'bounced', uncertain: 'uncertain' } as const;

@@ -31,7 +31,7 @@ export class Resolver {
    */
   async prepare(entry: Entry): Promise<readonly Recipient[]> {
     const known = new Map<ForwardPath, Outcome>();
-    for (const to of entry.ask ?? []) known.set(to, { type: 'uncertain' });
+    for (const to of entry.needsProof ?? []) known.set(to, { type: 'uncertain' });
     // A later attempt was made knowing the earlier ones, so it is asked first.
     for (const { receipt, recipients } of entry.unresolved.toReversed()) {
       const place = parsePlace(receipt);
@@ -46,7 +46,7 @@ export class Resolver {
           known.set(to, { type: 'uncertain', receipt });
         if (finding?.type === 'absent') {
           known.delete(to);
-          await this.#report.disproved?.(entry.id, to);
+          await this.#report.notAccepted?.(entry.id, to);
         }
       }
     }

@@ -1,3 +1,8 @@
+/**
+ * How files reach the disk. This file is the only one of the package that syncs, renames or unlinks. The order that
+ * makes a file durable is: write, sync the file, close, rename into place, sync the directory. A sync that failed is
+ * never tried again: the kernel marks the pages clean after reporting the error once, so a second sync would lie.
+ */
 import {
   closeSync,
   constants,
@@ -16,11 +21,7 @@ import {
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 
-/**
- * How files reach the disk. This file is the only one of the package that syncs, renames or unlinks. The order that makes a file
- * durable is: write, sync the file, close, rename into place, sync the directory. A sync that failed is never tried again: the
- * kernel marks the pages clean after reporting the error once, so a second sync would lie.
- */
+/** The calls on files that a spool makes; each resolves when the kernel has done it. */
 export interface Disk {
   /** Creates a file of mode 0600 that must not exist, for writing. Resolves to its descriptor. */
   create(path: string): Promise<number>;
@@ -126,8 +127,8 @@ export async function makeDurableDirectory(disk: Disk, path: string): Promise<vo
 }
 
 /**
- * Syncs a directory and every one above it, so that the path itself survives a power cut whoever made it. What may not be
- * opened or synced is skipped above `path` itself.
+ * Syncs a directory and every one above it, so that the path itself survives a power cut whoever made it. What may not
+ * be opened or synced is skipped above `path` itself.
  */
 export async function syncUpwards(disk: Disk, path: string): Promise<void> {
   await syncDirectory(disk, path);
@@ -150,8 +151,8 @@ export async function syncDirectory(disk: Disk, path: string): Promise<void> {
 }
 
 /**
- * Group commit of one directory: everybody who asks while a sync runs shares the next one. After a failed sync it fails for good.
- * The descriptor stays open, so that an error between two syncs is reported to the second.
+ * Group commit of one directory: everybody who asks while a sync runs shares the next one. After a failed sync it fails
+ * for good. The descriptor stays open, so that an error between two syncs is reported to the second.
  */
 export class DirectorySync {
   readonly #disk: Disk;

@@ -1,3 +1,4 @@
+/** What a spool tells while it works: for logs and alerts, and nothing depends on it. */
 import type { EntryId, SpoolError } from '@postern/core';
 
 /** What a spool tells while it works. For logs and alerts; nothing depends on it. */
@@ -14,7 +15,10 @@ export type SpoolEvent =
   | { readonly type: 'damaged-journal'; readonly id: EntryId; readonly line: number }
   /** A later version wrote it; it is left alone. */
   | { readonly type: 'newer'; readonly id: EntryId; readonly version: number }
-  /** ALERT: a sync failed, or another process took the spool over. Nothing is taken or changed until the spool is opened again. */
+  /**
+   * ALERT: a sync failed, or another process took the spool over. Nothing is taken or changed until the spool is opened
+   * again.
+   */
   | { readonly type: 'fault'; readonly error: SpoolError }
   /** ALERT: room is short; new mail is refused with `no-space`. Told once until there is room again. */
   | { readonly type: 'low-space'; readonly free: number; readonly wanted: number };

@@ -1,6 +1,3 @@
-import type { Envelope } from '@postern/core';
-import { crc32 } from './crc.ts';
-
 /**
  * Format 1 of an entry's file, readable with `less`:
  *
@@ -10,11 +7,17 @@ import { crc32 } from './crc.ts';
  *     the message, byte for byte
  *
  * Line 1 has a fixed width: it is written as a placeholder and patched before the sync, since size and digest are known
- * only when the last byte has come. `header` is the offset of the message, `crc` covers the whole header with its own digits as zeros,
- * `sha256` covers the message. The file's length is `header` + `size`. Nothing in it changes after the rename.
+ * only when the last byte has come. `header` is the offset of the message, `crc` covers the whole header with its own
+ * digits as zeros, `sha256` covers the message. The file's length is `header` + `size`. Nothing in it changes after the
+ * rename.
  *
- * Whatever else a later format changes, its files begin with `Postern-Spool: N ` too: that is how this version knows to leave them alone.
+ * Whatever else a later format changes, its files begin with `Postern-Spool: N ` too: that is how this version knows to
+ * leave them alone.
  */
+import type { Envelope } from '@postern/core';
+import { crc32 } from './crc.ts';
+
+/** The version in the first line of what is written. */
 export const FORMAT = 1;
 
 /** Line 1 with its LF, octets. */

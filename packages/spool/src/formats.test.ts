@@ -8,8 +8,9 @@ import { bytes, scratch, text } from './spool.test-util.ts';
 import { openSpool } from './spool.ts';
 
 /**
- * Spools as versions in the field wrote them, frozen: every later version opens them, and finds in them what is written down in `expected.jsonl`. These
- * files are never made again; a new format gets a folder beside them (see the README of `fixtures`).
+ * Spools as versions in the field wrote them, frozen: every later version opens them, and finds in them what is written
+ * down in `expected.jsonl`. These files are never made again; a new format gets a folder beside them (see the README of
+ * `fixtures`).
  */
 const FIXTURES = fileURLToPath(new URL('../fixtures', import.meta.url));
 

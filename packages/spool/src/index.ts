@@ -1,3 +1,4 @@
+/** The public face of the spool: opening one as its owner, or writing into one that another process may own. */
 export { type Disk, nodeDisk } from './durable.ts';
 export type { OnSpoolEvent, SpoolEvent } from './event.ts';
 export { readJournal } from './look.ts';

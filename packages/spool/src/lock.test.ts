@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type VirtualEnv, virtualEnv } from '@postern/testkit';
+import { type VirtualEnv, virtualEnv } from '@postern/core/testing';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SpoolEvent } from './event.ts';
 import { WATCH_MS } from './lock.ts';

@@ -1,19 +1,20 @@
+/**
+ * One owner per spool. The lock is the file `owner.N` with the highest N; it holds its owner's mark. To take a dead or
+ * released one over, a process links `owner.N+1` into place, which only one can, and then looks again: it owns the
+ * spool only when no higher number has appeared. The highest file is never removed, only released, so numbers never go
+ * back and two processes that saw the same dead owner cannot both win. Survives kill -9, reboots and number reuse.
+ *
+ * Of an owner in another pid namespace or on another machine nothing is known but that it touches its file: it is dead
+ * when that has not changed while it was watched for {@link WATCH_MS}. No clock is compared with another, since any may
+ * be set in between, and the machine may have slept. An owner that was stopped for so long finds its file gone when it
+ * wakes, and writes nothing more.
+ */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Env, SpoolError, sleep } from '@postern/core';
+import { defined, type Env, SpoolError, sleep } from '@postern/core';
 import { type Disk, errno, unlinkIfThere } from './durable.ts';
 import { liveness, ownMark, type ProcessMark } from './process.ts';
 
-/**
- * One owner per spool. The lock is the file `owner.N` with the highest N; it holds its owner's mark. To take a dead or released one
- * over, a process links `owner.N+1` into place, which only one can, and then looks again: it owns the spool only when no higher
- * number has appeared. The highest file is never removed, only released, so numbers never go back and two processes that saw the same dead owner
- * cannot both win. Survives kill -9, reboots and number reuse.
- *
- * Of an owner in another pid namespace or on another machine nothing is known but that it touches its file: it is dead when that has not
- * changed while it was watched for {@link WATCH_MS}. No clock is compared with another, since any may be set in between, and the machine may have slept. An owner
- * that was stopped for so long finds its file gone when it wakes, and writes nothing more.
- */
 const NAME = /^owner\.(\d{1,15})$/;
 /** A mark on its way to its place; what dead processes left of them is swept. */
 const DRAFT = /^draft\./;
@@ -92,7 +93,10 @@ async function writeMark(disk: Disk, path: string, mark: object): Promise<void> 
   }
 }
 
-/** Takes ownership of `dir`, or rejects with `SpoolError` `busy`. `onLost`: another process has taken it over, thinking this one dead. */
+/**
+ * Takes ownership of `dir`, or rejects with `SpoolError` `busy`. `onLost`: another process has taken it over, thinking
+ * this one dead.
+ */
 export async function takeOwnership(
   dir: string,
   { disk, env, onLost }: { disk: Disk; env: Env; onLost: () => void },
@@ -119,7 +123,7 @@ export async function takeOwnership(
       }
       await sweep(disk, dir, number);
       const takenFrom = current?.mark !== undefined && !current.mark.released ? current.mark.pid : undefined;
-      return { ...(takenFrom === undefined ? {} : { takenFrom }), release: keep(dir, path, { disk, env, onLost }) };
+      return { ...defined({ takenFrom }), release: keep(dir, path, { disk, env, onLost }) };
     }
   } finally {
     await unlinkIfThere(disk, draft);

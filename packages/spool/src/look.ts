@@ -1,10 +1,14 @@
+/** Reading a journal takes no lock and changes nothing, whoever owns the spool. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type EntryId, type JournalRecord, SpoolError } from '@postern/core';
 import { parseJournal } from './journal.ts';
 import { journalName } from './recover.ts';
 
-/** The journal of an entry, for people: read as it lies there, whoever owns the spool; none when nothing has happened yet. Rejects with `io`. */
+/**
+ * The journal of an entry, for people: read as it lies there, whoever owns the spool; none when nothing has happened
+ * yet. Rejects with `io`.
+ */
 export async function readJournal(o: {
   readonly dir: string;
   readonly id: EntryId;

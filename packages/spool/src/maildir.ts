@@ -1,3 +1,7 @@
+/**
+ * A message is in a Maildir when it has its name in `new/` and that is synced; before it is in `tmp/`, where no reader
+ * looks.
+ */
 import { randomBytes } from 'node:crypto';
 import { join, resolve } from 'node:path';
 import { type EntryId, entryTime } from '@postern/core';
@@ -6,14 +10,16 @@ import { DirectorySync, type Disk, makeDurableDirectory, nodeDisk, unlinkIfThere
 /** Puts messages into a Maildir, durably. */
 export interface MaildirWriter {
   /**
-   * Resolves to the file's name in `new/` when it is durable. CRLF becomes LF, as mail readers expect there. What is delivered again under the same `id` takes the
-   * place of the first, while that is in `new/`.
+   * Resolves to the file's name in `new/` when it is durable. CRLF becomes LF, as mail readers expect there. What is
+   * delivered again under the same `id` takes the place of the first, while that is in `new/`.
    */
   deliver(message: AsyncIterable<Uint8Array>, id: EntryId): Promise<string>;
   close(): Promise<void>;
 }
 
-/** Opens (and makes) a Maildir for writing. `hostname` becomes part of the names; slashes and colons in it are replaced. */
+/**
+ * Opens (and makes) a Maildir for writing. `hostname` becomes part of the names; slashes and colons in it are replaced.
+ */
 export async function maildirWriter(o: { dir: string; hostname: string; disk?: Disk }): Promise<MaildirWriter> {
   const disk = o.disk ?? nodeDisk;
   const dir = resolve(o.dir);

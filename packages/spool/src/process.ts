@@ -1,3 +1,4 @@
+/** A process is known by its number, when it started and where it counts: a number alone is given again. */
 import { readFileSync, readlinkSync } from 'node:fs';
 import { hostname } from 'node:os';
 
@@ -23,8 +24,9 @@ function quietly(read: () => string): string {
 }
 
 /**
- * Field 22 of what is there; empty for a process that has died and was not waited for (field 3): where a container has no init, it stays so for good.
- * The fields from 3 on come after the command in parentheses, which may hold spaces and parentheses.
+ * Field 22 of what is there; empty for a process that has died and was not waited for (field 3): where a container has
+ * no init, it stays so for good. The fields from 3 on come after the command in parentheses, which may hold spaces and
+ * parentheses.
  */
 function startTime(pid: number | 'self'): string {
   const stat = quietly(() => readFileSync(`/proc/${pid}/stat`, 'latin1'));
@@ -43,7 +45,10 @@ export function ownMark(): ProcessMark {
   };
 }
 
-/** Whether the process of a mark still runs; `unknown` when it is in another pid namespace of this boot, or on another machine (a shared home). */
+/**
+ * Whether the process of a mark still runs; `unknown` when it is in another pid namespace of this boot, or on another
+ * machine (a shared home).
+ */
 export function liveness(mark: ProcessMark): 'alive' | 'dead' | 'unknown' {
   const own = ownMark();
   if (mark.boot !== own.boot) return mark.host === undefined || mark.host === own.host ? 'dead' : 'unknown';

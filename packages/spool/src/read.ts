@@ -1,3 +1,4 @@
+/** Stored bytes are given out only while they are what was accepted: length and digest are compared. */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { SpoolError } from '@postern/core';

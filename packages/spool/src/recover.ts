@@ -1,15 +1,22 @@
+/**
+ * What an earlier process left is found again as it stands: a message counts when it is whole, a journal up to its
+ * last good line.
+ */
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type EntryId, isEntryId } from '@postern/core';
+import { type EntryId, isEntryId, Ledger } from '@postern/core';
 import { type Disk, errno, unlinkIfThere } from './durable.ts';
 import type { OnSpoolEvent } from './event.ts';
 import { readHeader, type StoredHeader } from './format.ts';
-import { Ledger, parseJournal } from './journal.ts';
+import { parseJournal } from './journal.ts';
 import { liveness, ownMark } from './process.ts';
 
 /** Entries looked at before other work gets its turn. */
 const BATCH = 256;
-/** First read of an entry's file: enough for a handful of recipients, and for all of a small message, whose length is known then. */
+/**
+ * First read of an entry's file: enough for a handful of recipients, and for all of a small message, whose length is
+ * known then.
+ */
 const FIRST_READ = 8192;
 /** Age at which a draft goes whoever wrote it, milliseconds (as in a Maildir). */
 const DRAFT_AGE_MS = 36 * 3600 * 1000;
@@ -126,8 +133,8 @@ export function lookAtArrival(queue: string, id: EntryId): Found {
 }
 
 /**
- * Reads the headers and journals of a whole queue, oldest first; the event loop gets its turn in between. Calls back instead of being iterated:
- * a promise for each of 100,000 entries would cost more than reading them.
+ * Reads the headers and journals of a whole queue, oldest first; the event loop gets its turn in between. Calls back
+ * instead of being iterated: a promise for each of 100,000 entries would cost more than reading them.
  */
 export async function scanQueue(
   queue: string,

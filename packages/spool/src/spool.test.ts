@@ -12,7 +12,7 @@ import {
   SpoolError,
   systemEnv,
 } from '@postern/core';
-import { virtualEnv } from '@postern/testkit';
+import { virtualEnv } from '@postern/core/testing';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SpoolEvent } from './event.ts';
 import { bytes, envelopeTo, scratch, text, watchedDisk } from './spool.test-util.ts';

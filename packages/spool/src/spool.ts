@@ -1,3 +1,6 @@
+/**
+ * The spool as its one owner has it: what is in memory is what the disk has, and nothing is told before it is there.
+ */
 import { type FSWatcher, watch } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -7,14 +10,16 @@ import {
   type Envelope,
   isEntryId,
   type JournalRecord,
+  Ledger,
   type Spool,
   SpoolError,
   type SpoolWriter,
+  untouched,
 } from '@postern/core';
 import { type Disk, errno, isFull, nodeDisk, unlinkIfThere } from './durable.ts';
 import type { OnSpoolEvent } from './event.ts';
 import { storedEnvelope } from './format.ts';
-import { journalLine, Ledger, untouched } from './journal.ts';
+import { journalLine } from './journal.ts';
 import { type Ownership, takeOwnership } from './lock.ts';
 import { readBody } from './read.ts';
 import {
@@ -47,8 +52,9 @@ export interface SpoolOptions {
 }
 
 /**
- * A writer for a spool that another process may own: `sendmail`, a script. Takes no lock. The owner sees what it writes; without an
- * owner it waits in the queue for one. Rejects with `SpoolError` `io` or `no-space` when the directory cannot be used.
+ * A writer for a spool that another process may own: `sendmail`, a script. Takes no lock. The owner sees what it
+ * writes; without an owner it waits in the queue for one. Rejects with `SpoolError` `io` or `no-space` when the
+ * directory cannot be used.
  */
 export async function spoolWriter(o: SpoolOptions): Promise<SpoolWriter & { close(): Promise<void> }> {
   const store = new Store({ ...defaults(o), onPlacing() {}, onPlaced() {} });
@@ -78,8 +84,9 @@ function defaults(o: SpoolOptions): {
 }
 
 /**
- * Opens a spool as its one owner: takes over from a dead owner, sweeps what dead writers left, reads headers, lengths and journals.
- * Rejects with `SpoolError` `busy` when a live process owns it, `io` or `no-space` when the directory cannot be used.
+ * Opens a spool as its one owner: takes over from a dead owner, sweeps what dead writers left, reads headers, lengths
+ * and journals. Rejects with `SpoolError` `busy` when a live process owns it, `io` or `no-space` when the directory
+ * cannot be used.
  */
 export async function openSpool(o: SpoolOptions): Promise<Spool> {
   const options = defaults(o);
@@ -342,7 +349,10 @@ class OwnedSpool implements Spool {
     return this.#store.track(removal);
   }
 
-  /** The message first, durably: a journal without a message is swept, a message without its journal would be sent again. */
+  /**
+   * The message first, durably: a journal without a message is swept, a message without its journal would be sent
+   * again.
+   */
   async #remove(id: EntryId): Promise<void> {
     this.#store.check();
     const { disk } = this.#o;

@@ -1,3 +1,7 @@
+/**
+ * An entry is accepted when its file and the directory are synced; a sync that failed ends all writing until the spool
+ * is opened again.
+ */
 import { isAscii } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
@@ -257,7 +261,10 @@ function acceptError(error: unknown, signal: AbortSignal | undefined): unknown {
   });
 }
 
-/** Ends as soon as the signal aborts, even while the source is silent; what the source throws comes as a {@link SourceError}. */
+/**
+ * Ends as soon as the signal aborts, even while the source is silent; what the source throws comes as a {@link
+ * SourceError}.
+ */
 async function* guarded(source: AsyncIterable<Uint8Array>, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   const next = async (): Promise<IteratorResult<Uint8Array>> => {

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { virtualEnv } from '@postern/core/testing';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { virtualEnv } from './clock.ts';
 import { type Simulator, startSimulator } from './simulator.ts';
 
 describe('a simulated line', () => {

@@ -1,3 +1,4 @@
+/** A line that misbehaves on request; what is not asked for is carried byte for byte. */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { type Env, systemEnv } from '@postern/core';
 
@@ -54,20 +55,20 @@ export async function startSimulator(o: LineOptions & { port: number; env?: Env 
     peakHeld: { up: 0, down: 0 },
   };
   const pairs = new Set<readonly [Socket, Socket]>();
-  const lanes = new Set<Lane>();
+  const directions = new Set<Direction>();
   const serve = (near: Socket): void => {
     state.accepted++;
     const far = connect({ port: o.port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
     near.setNoDelay(true);
     const pair = [near, far] as const;
     pairs.add(pair);
-    const up = makeLane({ from: near, to: far, env, state, way: 'up' });
-    const down = makeLane({ from: far, to: near, env, state, way: 'down' });
-    for (const lane of [up, down]) lanes.add(lane);
+    const up = makeDirection({ from: near, to: far, env, state, way: 'up' });
+    const down = makeDirection({ from: far, to: near, env, state, way: 'down' });
+    for (const direction of [up, down]) directions.add(direction);
     const gone = (): void => {
       if (!near.destroyed || !far.destroyed) return;
       pairs.delete(pair);
-      for (const lane of [up, down]) lanes.delete(lane);
+      for (const direction of [up, down]) directions.delete(direction);
     };
     for (const socket of pair) {
       socket.on('error', () => {});
@@ -97,10 +98,10 @@ export async function startSimulator(o: LineOptions & { port: number; env?: Env 
     },
     pass() {
       state.open = true;
-      for (const lane of lanes) lane.pump();
+      for (const direction of directions) direction.pump();
     },
     strand() {
-      for (const lane of lanes) lane.strand();
+      for (const direction of directions) direction.strand();
     },
     reset() {
       for (const [near, far] of pairs) {
@@ -138,7 +139,7 @@ function listen(serve: (socket: Socket) => void, port: number): Promise<Server> 
   });
 }
 
-interface Lane {
+interface Direction {
   /** Carries nothing more. */
   strand(): void;
   /** Sends on what is due. */
@@ -150,7 +151,7 @@ interface Count {
   down: number;
 }
 
-interface LaneOptions {
+interface DirectionOptions {
   readonly from: Socket;
   readonly to: Socket;
   readonly env: Env;
@@ -165,7 +166,7 @@ interface LaneOptions {
 }
 
 /** One direction of one connection. */
-function makeLane({ from, to, env, state, way }: LaneOptions): Lane {
+function makeDirection({ from, to, env, state, way }: DirectionOptions): Direction {
   const held: { at: number; chunk: Buffer | undefined }[] = [];
   let heldBytes = 0;
   let freeAt = 0;

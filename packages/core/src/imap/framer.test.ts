@@ -1,6 +1,6 @@
-import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { BEFORE_LOGIN, type Frame, Framer } from './framer.ts';
 
 /** Feeds the chunks and collects frames in a comparable form. */

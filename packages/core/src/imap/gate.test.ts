@@ -1,6 +1,6 @@
-import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { type GateAction, LoginGate, responseText } from './gate.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');

@@ -1,6 +1,6 @@
-import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { CapabilityReader, GreetingReader, loggedInCapabilities, parseCapabilities, parseStatus } from './response.ts';
 
 describe('status responses', () => {

@@ -1,5 +1,5 @@
-import { splits } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { type BatchEvent, createBatchDecoder, createBatchEncoder } from './bsmtp.ts';
 import { parseEhlo } from './extensions.ts';
 import { parseForwardPath, parseReversePath } from './path.ts';

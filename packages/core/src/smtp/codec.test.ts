@@ -1,7 +1,7 @@
-import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Envelope } from '../envelope.ts';
+import { splits } from '../testing/index.ts';
 import { createMessageChecker, describeFault, MAX_TEXT_LINE_OCTETS } from './check.ts';
 import { formatMail, formatRcpt, unsendable } from './command.ts';
 import { createDotDecoder, createDotEncoder } from './dot.ts';

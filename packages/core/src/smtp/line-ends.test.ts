@@ -1,5 +1,5 @@
-import { splits } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { createLineEnds } from './line-ends.ts';
 
 function feed(chunks: readonly Uint8Array[]): string {

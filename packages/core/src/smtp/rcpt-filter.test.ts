@@ -1,6 +1,6 @@
-import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { createRcptFilter, FILTER_LINE_OCTETS, FILTER_PENDING, type RcptFilter } from './rcpt-filter.ts';
 
 interface Seen {

@@ -1,6 +1,6 @@
-import { splits } from '@postern/testkit';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { splits } from '../testing/index.ts';
 import { createReplyParser, formatReply, MAX_NOISE_OCTETS, MAX_REPLY_LINE_OCTETS, type ReplyEvent } from './reply.ts';
 
 function parse(chunks: readonly Uint8Array[], o?: { skipNoise: boolean }): ReplyEvent[] {

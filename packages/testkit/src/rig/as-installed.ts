@@ -1,3 +1,7 @@
+/**
+ * A program sees its files where its package would have put them, in a mount namespace of its own: the machine is left
+ * as it was.
+ */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { quote } from '@postern/core';
@@ -43,8 +47,8 @@ export interface Installed extends AsyncDisposable {
 }
 
 /**
- * Runs an unpacked Debian package as if it were installed: `/usr` and `/etc` are the system's with the package's over them; `/run`, `/var/lib`
- * and `/var/spool` are empty. For programs with paths built in. Linux, with overlayfs.
+ * Runs an unpacked Debian package as if it were installed: `/usr` and `/etc` are the system's with the package's over
+ * them; `/run`, `/var/lib` and `/var/spool` are empty. For programs with paths built in. Linux, with overlayfs.
  */
 export async function asInstalled(o: InstalledOptions): Promise<Installed> {
   const daemon = startDaemon({ name: o.name, ...(await installedCommand(o)), onLine: () => {} });

@@ -1,3 +1,4 @@
+/** Where the rig keeps programs: a place the account a gate runs as can read. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { ProgramOptions } from '@postern/gate';
@@ -7,7 +8,9 @@ function cacheHome(): string {
   return process.env.XDG_CACHE_HOME ?? (process.getuid?.() === 0 ? '/var/cache' : join(homedir(), '.cache'));
 }
 
-/** Where tests keep fetched programs. `POSTERN_RIG=cache` makes them ignore what is installed, as a fresh machine would. */
+/**
+ * Where tests keep fetched programs. `POSTERN_RIG=cache` makes them ignore what is installed, as a fresh machine would.
+ */
 export function rigPrograms(): ProgramOptions {
   return {
     cacheDir: join(cacheHome(), 'postern', 'debs'),

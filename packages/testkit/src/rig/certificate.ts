@@ -1,3 +1,4 @@
+/** Certificates for tests: self-signed, in a directory that goes with the test. */
 import { execFile } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +13,10 @@ export interface TestCertificate {
   readonly key: Buffer;
 }
 
-/** Makes a certificate with openssl, good for two days: `NAME.pem` and `NAME-key.pem` in `dir`. `names` as openssl writes subjectAltName. */
+/**
+ * Makes a certificate with openssl, good for two days: `NAME.pem` and `NAME-key.pem` in `dir`. `names` as openssl
+ * writes subjectAltName.
+ */
 export async function makeCertificate(o: {
   dir: string;
   names: readonly string[];

@@ -1,3 +1,4 @@
+/** Programs with windows run on a display that nobody sees, and it ends with its gate. */
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { findProgram, type Gate, type Program, type ProgramOptions, run, startDaemon } from '@postern/gate';
@@ -58,8 +59,8 @@ function netpbm(command: string, o: ProgramOptions): Promise<Program> {
 }
 
 /**
- * X servers run `xkbcomp` by a path that is compiled in (xorg-server 21.1, where it is the string `/usr/bin`): this makes a copy
- * that takes it from its working directory.
+ * X servers run `xkbcomp` by a path that is compiled in (xorg-server 21.1, where it is the string `/usr/bin`): this
+ * makes a copy that takes it from its working directory.
  */
 async function unpackedXvfb(
   found: Program,

@@ -1,3 +1,4 @@
+/** A Dovecot that wants a login, beside the one that does not. */
 import { chmod, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
@@ -67,8 +68,8 @@ export async function startDovecot(
 }
 
 /**
- * Dovecot overwrites the environment it was started with, where nss_wrapper keeps its paths, so it gets the names that the
- * system's own files have for the account's ids.
+ * Dovecot overwrites the environment it was started with, where nss_wrapper keeps its paths, so it gets the names that
+ * the system's own files have for the account's ids.
  */
 async function realNames(account: { uid: number; gid: number }): Promise<{ user: string; group: string }> {
   const [user, group] = await Promise.all(
@@ -85,8 +86,8 @@ async function realNames(account: { uid: number; gid: number }): Promise<{ user:
 const MODULES = '/usr/lib/dovecot/modules';
 
 /**
- * Makes an unpacked Dovecot find its modules: a copy of the one library that names their place, with another path of at most
- * the same length written over it.
+ * Makes an unpacked Dovecot find its modules: a copy of the one library that names their place, with another path of at
+ * most the same length written over it.
  */
 async function withMovedModules(gate: Gate, program: Program, dir: string): Promise<Program> {
   const place = join(gate.dir, 'modules');

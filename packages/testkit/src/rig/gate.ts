@@ -1,4 +1,4 @@
-/** The gate as tests start it. */
+/** A gate as tests have it: programs come from the private cache, and nothing is installed. */
 import { delimiter } from 'node:path';
 import { findProgram, type Gate, type GateOptions, PROGRAMS, startGate } from '@postern/gate';
 import { rigPrograms } from './cache.ts';

@@ -1,3 +1,4 @@
+/** The real servers and clients that tests run against. */
 export { asInstalled, canUnshare, type Installed } from './as-installed.ts';
 export { rigPrograms } from './cache.ts';
 export { makeCertificate, type TestCertificate } from './certificate.ts';

@@ -1,3 +1,6 @@
+/**
+ * Firefox's and Thunderbird's remote control, as much of it as tests need: one command at a time, one answer to each.
+ */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
@@ -5,7 +8,10 @@ import { connect, type Socket } from 'node:net';
 const MAX_PACKET = 64 * 1024 * 1024;
 /** Digits of a packet's length. */
 const MAX_DIGITS = 9;
-/** The longest timer there is: a test has its own limit. Without one (`null`) Gecko 153 does not wait for a script at all. */
+/**
+ * The longest timer there is: a test has its own limit. Without one (`null`) Gecko 153 does not wait for a script at
+ * all.
+ */
 const SCRIPT_LIMIT_MS = 2 ** 31 - 1;
 
 /** Scripts and clicks inside a running Gecko program, through its own remote control. */
@@ -13,8 +19,8 @@ export interface Marionette extends AsyncDisposable {
   /** Any command of the protocol, such as `WebDriver:GetTitle`. Rejects with the far side's error. */
   send(name: string, parameters?: object): Promise<unknown>;
   /**
-   * Runs the body of an async function with the program's own privileges; `args` are its `args`. Resolves with what it returns,
-   * which must fit in JSON; rejects with what it throws.
+   * Runs the body of an async function with the program's own privileges; `args` are its `args`. Resolves with what it
+   * returns, which must fit in JSON; rejects with what it throws.
    */
   run<T>(body: string, ...args: readonly unknown[]): Promise<T>;
   /** Presses and releases the first mouse button; CSS pixels from the window's top left corner. */
@@ -25,8 +31,8 @@ type Packet = readonly [1, number, { readonly error: string; readonly message: s
 
 /**
  * Connects to `127.0.0.1:port` and starts a session with system access (Marionette protocol 3: `length:json`, a command
- * `[0, id, name, parameters]`, its answer `[1, id, error, result]`). The program must have been started with `--marionette` and
- * `--remote-allow-system-access`. It takes one session at a time.
+ * `[0, id, name, parameters]`, its answer `[1, id, error, result]`). The program must have been started with
+ * `--marionette` and `--remote-allow-system-access`. It takes one session at a time.
  */
 export async function connectMarionette(port: number): Promise<Marionette> {
   const socket = connect(port, '127.0.0.1');

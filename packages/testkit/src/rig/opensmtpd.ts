@@ -1,10 +1,14 @@
+/** A real OpenSMTPD on free loopback ports, with a spool of its own. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quoteAll } from '@postern/core';
 import { GATE_HOSTNAME, type Gate, GateError, run, type SmtpServer, startServer } from '@postern/gate';
 import { type InstalledOptions, installedCommand } from './as-installed.ts';
 
-/** OpenSMTPD for {@link asInstalled}, with these files of /etc. It gives its privileges up, which nobody can who has none: root only. */
+/**
+ * OpenSMTPD for {@link asInstalled}, with these files of /etc. It gives its privileges up, which nobody can who has
+ * none: root only.
+ */
 export function opensmtpd(o: {
   dir: string;
   etc: Readonly<Record<string, string>>;
@@ -32,7 +36,8 @@ export function opensmtpd(o: {
 /** How {@link startOpensmtpd} runs it. */
 export interface OpensmtpdOptions {
   /**
-   * Has the file system sync whatever is written to its queue (`chattr +SD`, ext4). By itself OpenSMTPD 6.8.0p2 syncs nothing before its 250. Default false.
+   * Has the file system sync whatever is written to its queue (`chattr +SD`, ext4). By itself OpenSMTPD 6.8.0p2 syncs
+   * nothing before its 250. Default false.
    */
   synchronous?: boolean;
   /** A fixed port; default a free one. */

@@ -1,3 +1,4 @@
+/** A real Postfix on free loopback ports, with directories of its own. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -26,8 +27,9 @@ const QUEUE_DIRS =
   'active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace'.split(' ');
 
 /**
- * Starts Postfix in the gate's account, delivering into its Maildir. Postfix insists on root and on accounts of its own: it
- * gets both from uid_wrapper and nss_wrapper, so it needs neither. The far service name `smtp` and `sendmail` are its from then on.
+ * Starts Postfix in the gate's account, delivering into its Maildir. Postfix insists on root and on accounts of its
+ * own: it gets both from uid_wrapper and nss_wrapper, so it needs neither. The far service name `smtp` and `sendmail`
+ * are its from then on.
  */
 export async function startPostfix(
   gate: Gate,

@@ -1,3 +1,4 @@
+/** A real Thunderbird with a profile of its own, driven from outside. */
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -35,8 +36,9 @@ const QUIET: Preferences = {
 };
 
 /**
- * Starts Thunderbird, installed or from Debian's package, with a new profile and a home of its own, as this process's user:
- * what listens for the same user lets it in. Throws with its output when it ends before its remote control listens.
+ * Starts Thunderbird, installed or from Debian's package, with a new profile and a home of its own, as this process's
+ * user: what listens for the same user lets it in. Throws with its output when it ends before its remote control
+ * listens.
  */
 export async function startThunderbird(
   gate: Gate,

@@ -1,3 +1,4 @@
+/** Real clients and MTAs by the name of their command, from packages that are unpacked and never installed. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findProgram, type Program, type ProgramOptions, type ProgramSpec, run } from '@postern/gate';

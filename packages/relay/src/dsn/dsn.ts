@@ -1,0 +1,270 @@
+import {
+  type EntryId,
+  type Envelope,
+  type ForwardPath,
+  type Outcome,
+  printable,
+  type Recipient,
+  type Reply,
+  type ReversePath,
+  replyText,
+} from '@postern/core';
+import { mailDate } from '../intake/trace.ts';
+
+/** What a DSN tells (RFC 3464 §2.3.3 Action): `expired` is a failure for lack of time. */
+export type DsnKind = 'failed' | 'delayed' | 'relayed' | 'expired';
+
+/** Octets of a message returned whole when its sender did not say RET (RFC 3461 §4.3). */
+export const RETURN_BYTES: number = 50 * 1024;
+/** Longest line of ours, octets, where a space lets it be broken. */
+const LINE = 76;
+/** Longest word of a line: an address or a URL is of use only whole, and 998 octets are the most a line may have (RFC 5322 §2.1.1). */
+const WORD = 900;
+/** Longest text of the far server quoted, characters. */
+const QUOTED_TEXT = 900;
+
+/** What a DSN is made of. */
+export interface DsnInput {
+  readonly kind: DsnKind;
+  /** The DSN's own name. */
+  readonly id: EntryId;
+  /** Our name. */
+  readonly hostname: string;
+  /** Wall clock, ms. */
+  readonly at: number;
+  /** Of the message it is about. */
+  readonly about: {
+    readonly id: EntryId;
+    readonly envelope: Envelope;
+    readonly size: number;
+    readonly arrived: number;
+    /** The message itself. */
+    open(): AsyncIterable<Uint8Array>;
+  };
+  readonly recipients: readonly DsnRecipient[];
+  /** `delayed`: wall clock, ms, at which it will be given up. */
+  readonly retryUntil?: number;
+}
+
+/** One recipient in a DSN. */
+export interface DsnRecipient {
+  readonly recipient: Recipient;
+  readonly outcome: Outcome;
+  /** Who it was tried at. */
+  readonly host?: string;
+}
+
+/** A DSN, ready for a spool. */
+export interface Dsn {
+  readonly envelope: Envelope;
+  message(): AsyncIterable<Uint8Array>;
+}
+
+/** Whether a recipient wants to hear this (RFC 3461 §4.1, §5.2): by default failures and delays. */
+export function wantsDsn(recipient: Recipient, kind: DsnKind): boolean {
+  const { notify } = recipient;
+  if (kind === 'relayed') return notify?.includes('SUCCESS') ?? false;
+  return notify?.includes(kind === 'delayed' ? 'DELAY' : 'FAILURE') ?? true;
+}
+
+/** The enhanced status code of an outcome (RFC 3463). */
+export function statusOf(outcome: Outcome, kind?: DsnKind): string {
+  if (kind === 'expired') return '4.4.7';
+  const reply = 'reply' in outcome ? outcome.reply : undefined;
+  if (reply?.enhanced !== undefined) return reply.enhanced;
+  return { delivered: '2.0.0', deferred: '4.0.0', failed: '5.0.0', uncertain: '4.4.2' }[outcome.type];
+}
+
+/**
+ * Makes a DSN (RFC 3464) in a multipart/report (RFC 6522) to the reverse-path of the message it is about. Its own reverse-path is null, so that nothing
+ * answers it (RFC 3461 §6.1). Throws `RangeError` when the message has a null reverse-path itself: there is nobody to tell.
+ */
+export function buildDsn(input: DsnInput): Dsn {
+  const { envelope } = input.about;
+  if (envelope.from === '') throw new RangeError('a message with a null reverse-path gets no DSN');
+  return {
+    envelope: {
+      from: '' as ReversePath,
+      recipients: [{ to: envelope.from as string as ForwardPath, notify: ['NEVER'] }],
+      body: envelope.body,
+      smtputf8: envelope.smtputf8,
+    },
+    message: () => render(input),
+  };
+}
+
+async function* render(input: DsnInput): AsyncGenerator<Uint8Array> {
+  const { about } = input;
+  const full = returnsFull(input);
+  const utf8 = about.envelope.smtputf8;
+  const boundary = `=_${input.id}_${about.id}`;
+  const eightBit = about.envelope.body === '8BITMIME' || utf8;
+  const encoding = `Content-Transfer-Encoding: ${eightBit ? '8bit' : '7bit'}`;
+  const returned = utf8 ? `message/global${full ? '' : '-headers'}` : full ? 'message/rfc822' : 'text/rfc822-headers';
+  yield lines([
+    `From: Mail Delivery System <MAILER-DAEMON@${input.hostname}>`,
+    `To: <${about.envelope.from}>`,
+    `Subject: ${SUBJECT[input.kind]}`,
+    `Date: ${mailDate(input.at)}`,
+    `Message-ID: <${input.id}@${input.hostname}>`,
+    'Auto-Submitted: auto-replied',
+    'MIME-Version: 1.0',
+    'Content-Type: multipart/report; report-type=delivery-status;',
+    `\tboundary="${boundary}"`,
+    encoding,
+    '',
+    'This is a MIME message with a delivery status notification (RFC 3464).',
+    '',
+    `--${boundary}`,
+    'Content-Description: Notification',
+    `Content-Type: text/plain; charset=${utf8 ? 'utf-8' : 'us-ascii'}`,
+    encoding,
+    '',
+    ...explanation(input),
+    '',
+    `--${boundary}`,
+    'Content-Description: Delivery report',
+    `Content-Type: message/${utf8 ? 'global-' : ''}delivery-status`,
+    encoding,
+    '',
+    ...report(input),
+    `--${boundary}`,
+    `Content-Description: ${full ? 'Your message' : 'Header of your message'}`,
+    `Content-Type: ${returned}`,
+    encoding,
+    '',
+  ]);
+  yield* full ? about.open() : headerOnly(about.open());
+  yield lines(['', `--${boundary}--`]);
+}
+
+function returnsFull({ kind, about }: DsnInput): boolean {
+  if (kind === 'delayed' || kind === 'relayed') return false;
+  return about.envelope.ret === 'FULL' || (about.envelope.ret === undefined && about.size <= RETURN_BYTES);
+}
+
+const SUBJECT: Record<DsnKind, string> = {
+  failed: 'Your message could not be delivered',
+  expired: 'Your message could not be delivered in time',
+  delayed: 'Your message is delayed (no action is needed)',
+  relayed: 'Your message was relayed',
+};
+
+const OPENING: Record<DsnKind, readonly string[]> = {
+  failed: ['Your message could not be delivered to the recipients below.', 'Nothing more is tried for them.'],
+  expired: ['Your message could not be delivered in time to the recipients below.', 'Nothing more is tried for them.'],
+  delayed: [
+    'Your message has not been delivered yet to the recipients below.',
+    'It stays in the queue and is tried again; you need not send it again.',
+  ],
+  relayed: [
+    'Your message was handed on to a server that sends no notifications of delivery.',
+    'You may not hear of it again.',
+  ],
+};
+
+function explanation({ kind, hostname, about, recipients }: DsnInput): string[] {
+  return [
+    `This is the mail relay at ${hostname}.`,
+    '',
+    ...OPENING[kind],
+    '',
+    ...recipients.flatMap(({ recipient, outcome, host }) => [
+      `<${recipient.to}>`,
+      ...fold(`    ${host === undefined ? '' : `${host} said: `}${words(outcome)}`, '        '),
+      '',
+    ]),
+    `The message arrived at ${mailDate(about.arrived)} and is known here as ${about.id}.`,
+  ];
+}
+
+function words(outcome: Outcome): string {
+  if (outcome.type === 'uncertain') return 'the connection was lost before its answer came';
+  const text = outcome.reply === undefined ? ('reason' in outcome ? outcome.reason : '') : replyText(outcome.reply);
+  return safe(text);
+}
+
+/** Text from afar as printable ASCII on one line. */
+function safe(text: string): string {
+  return printable(text, QUOTED_TEXT).replace(/[^\t\u0020-\u007e]/g, (char) => {
+    const code = char.charCodeAt(0);
+    return code < 256 ? `\\x${code.toString(16)}` : code === 0x2026 ? '...' : '?';
+  });
+}
+
+const ACTION: Record<DsnKind, string> = { failed: 'failed', expired: 'failed', delayed: 'delayed', relayed: 'relayed' };
+
+function report(input: DsnInput): string[] {
+  const { about, hostname, at, kind, retryUntil } = input;
+  const { envelope } = about;
+  return [
+    ...(envelope.envid === undefined ? [] : [`Original-Envelope-Id: ${safe(envelope.envid)}`]),
+    `Reporting-MTA: dns; ${hostname}`,
+    `Arrival-Date: ${mailDate(about.arrived)}`,
+    '',
+    ...input.recipients.flatMap(({ recipient, outcome, host }) => [
+      ...(recipient.orcpt === undefined
+        ? []
+        : fold(`Original-Recipient: ${original(recipient.orcpt, envelope.smtputf8)}`)),
+      `Final-Recipient: ${envelope.smtputf8 ? 'utf-8' : 'rfc822'}; ${recipient.to}`,
+      `Action: ${ACTION[kind]}`,
+      `Status: ${statusOf(outcome, kind)}`,
+      ...(host === undefined ? [] : [`Remote-MTA: dns; ${safe(host)}`]),
+      ...('reply' in outcome && outcome.reply !== undefined
+        ? fold(`Diagnostic-Code: smtp; ${diagnostic(outcome.reply)}`)
+        : []),
+      `Last-Attempt-Date: ${mailDate(at)}`,
+      ...(kind === 'delayed' && retryUntil !== undefined ? [`Will-Retry-Until: ${mailDate(retryUntil)}`] : []),
+      '',
+    ]),
+  ];
+}
+
+function original(orcpt: string, utf8: boolean): string {
+  const [type = '', ...rest] = orcpt.split(';');
+  const address = rest.join(';');
+  return `${safe(type)}; ${utf8 ? printable(address, QUOTED_TEXT) : safe(address)}`;
+}
+
+function diagnostic(reply: Reply): string {
+  return safe(replyText(reply));
+}
+
+/** Breaks a line at spaces; every line but the first starts with `indent`. Only a word that no line can hold is cut. */
+function fold(text: string, indent = '\t'): string[] {
+  const out: string[] = [];
+  let rest = text;
+  while (rest.length > LINE) {
+    const before = rest.lastIndexOf(' ', LINE);
+    const after = rest.indexOf(' ', LINE);
+    const space = before > indent.length ? before : after === -1 ? rest.length : after;
+    const at = Math.min(space, WORD);
+    out.push(rest.slice(0, at));
+    const left = rest.slice(at).trimStart();
+    if (left === '') return out;
+    rest = indent + left;
+  }
+  return [...out, rest];
+}
+
+function lines(parts: readonly string[]): Buffer {
+  return Buffer.from(`${parts.join('\r\n')}\r\n`);
+}
+
+/** The header of a message, up to and without its empty line. */
+async function* headerOnly(message: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let tail = Buffer.alloc(0);
+  for await (const chunk of message) {
+    const bytes = Buffer.concat([tail, chunk]);
+    if (tail.length === 0 && bytes[0] === 13 && bytes[1] === 10) return;
+    const end = bytes.indexOf('\r\n\r\n');
+    if (end !== -1) {
+      yield bytes.subarray(0, end + 2);
+      return;
+    }
+    const keep = Math.min(3, bytes.length);
+    yield bytes.subarray(0, bytes.length - keep);
+    tail = Buffer.from(bytes.subarray(bytes.length - keep));
+  }
+  yield tail;
+}
