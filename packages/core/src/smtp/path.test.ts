@@ -29,8 +29,15 @@ describe('paths', () => {
       expect(parseForwardPath(parsed)).toBe(parsed);
     });
   }
+  // Mailboxes with such dots exist by the million in Japan; the far side judges them.
+  for (const text of ['.joe@x', 'joe.@x', 'foo..bar@docomo.ne.jp', '...@x']) {
+    test(`takes ${text} as it stands`, () => {
+      expect(parseForwardPath(`<${text}>`)).toBe(text);
+      expect(parseReversePath(text)).toBe(text);
+    });
+  }
   const bad = [
-    ...['', '<>', 'joe', '@example.org', 'joe@', 'a b@example.org', 'joe@exa mple.org', '.joe@x', 'joe.@x', 'a..b@x'],
+    ...['', '<>', 'joe', '@example.org', 'joe@', 'a b@example.org', 'joe@exa mple.org'],
     ...[
       'joe@x\r\nRCPT TO:<b@x>',
       'joe@x>',

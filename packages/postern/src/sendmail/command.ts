@@ -94,7 +94,7 @@ async function perform(
         const refusal = (from: string, to: string): string | undefined =>
           routes === undefined || routes.take(to as ForwardPath, from as ReversePath) ? undefined : 'no route takes it';
         const input = o.stdin;
-        const id = await submit({
+        const { id, refused } = await submit({
           request,
           input,
           spool,
@@ -102,6 +102,9 @@ async function perform(
           env: systemEnv,
           refusal,
         });
+        for (const { text, why } of refused) {
+          o.output.err(`${o.name}: ${printable(JSON.stringify(text))} was left out: ${why}\n`);
+        }
         if (json) o.output.out(`${JSON.stringify({ id })}\n`);
       });
   }

@@ -11,7 +11,7 @@ import {
 } from '@postern/core';
 import { encodeWord, isPlainText, quoteString } from 'nodemailer/lib/mime-funcs';
 import { PosternError } from '../base/errors.ts';
-import { addressesIn } from './addresses.ts';
+import { readAddresses } from './addresses.ts';
 import type { SubmitRequest } from './args.ts';
 import { type Field, fieldValue } from './header.ts';
 
@@ -39,6 +39,14 @@ export interface Composed {
   readonly envelope: Omit<Envelope, 'body'>;
   /** The header and the empty line after it. */
   readonly header: Buffer;
+  /** Recipients of the header that cannot be sent to, as they stand there; the others are sent to. */
+  readonly refused: readonly RefusedRecipient[];
+}
+
+/** A recipient that is left out, and why. */
+export interface RefusedRecipient {
+  readonly text: string;
+  readonly why: string;
 }
 
 const RECIPIENT_FIELDS = ['to', 'cc', 'bcc'];
@@ -46,13 +54,16 @@ const RECIPIENT_FIELDS = ['to', 'cc', 'bcc'];
 /**
  * Envelope and header of a submitted message. Recipients are those of the command line and, with `-t`, those of To, Cc and Bcc besides
  * (of the newest Resent- block alone, where there is one, RFC 5322 §3.6.6), each once. Bcc and Resent-Bcc are taken out; a Received line
- * is put in front; From, Date and Message-ID are added where missing; every other octet stays. Throws {@link PosternError} `data`.
+ * is put in front; From, Date and Message-ID are added where missing; every other octet stays. An address of the command line that cannot be used stops all of
+ * it, one of the header that one alone. Throws {@link PosternError} `data`.
  */
 export function compose(request: SubmitRequest, fields: readonly Field[], stamp: Stamp): Composed {
-  const given = request.recipients.flatMap((word) => addressesIn(word));
-  const addresses = [...given, ...(request.fromHeader ? headerRecipients(fields) : [])];
-  if (addresses.length === 0) throw data('no recipient in To, Cc or Bcc');
-  const paths = [...new Set(addresses.map((address) => recipientPath(address, stamp)))];
+  const given = recipientsIn(request.recipients, stamp);
+  const [wrong] = given.refused;
+  if (wrong !== undefined) throw data(`${JSON.stringify(printable(wrong.text))}: ${wrong.why}`);
+  const { paths: named, refused } = recipientsIn(request.fromHeader ? recipientValues(fields) : [], stamp);
+  const paths = [...new Set([...given.paths, ...named])];
+  if (paths.length === 0) throw data(noRecipient(refused));
   const from = senderPath(request.sender ?? stamp.user, stamp);
   return {
     envelope: {
@@ -68,17 +79,24 @@ export function compose(request: SubmitRequest, fields: readonly Field[], stamp:
       ...fields.filter((field) => field.name !== 'bcc' && field.name !== 'resent-bcc').map((field) => field.raw),
       Buffer.from('\r\n'),
     ]),
+    refused,
   };
+}
+
+function noRecipient([first]: readonly RefusedRecipient[]): string {
+  if (first === undefined) return 'no recipient in To, Cc or Bcc';
+  return `no recipient can be used: ${JSON.stringify(printable(first.text))}: ${first.why}`;
 }
 
 function data(message: string): PosternError {
   return new PosternError('data', `${message}; nothing was sent`);
 }
 
-function headerRecipients(fields: readonly Field[]): string[] {
+/** Values of the fields that name recipients. */
+function recipientValues(fields: readonly Field[]): string[] {
   const resent = newestResent(fields).filter((field) => RECIPIENT_FIELDS.includes(field.name.slice('resent-'.length)));
   const used = resent.length > 0 ? resent : fields.filter((field) => RECIPIENT_FIELDS.includes(field.name));
-  return used.flatMap((field) => addressesIn(fieldValue(field)));
+  return used.map((field) => fieldValue(field));
 }
 
 /** The first block of Resent- fields: an older one shows by a second Resent-From, -Date or -Message-ID, of which a block has one each. */
@@ -98,17 +116,30 @@ function qualify(address: string, stamp: Stamp): string {
   return address.includes('@') ? address : `${address}@${stamp.domain}`;
 }
 
-function recipientPath(address: string, stamp: Stamp): ForwardPath {
-  try {
-    return parseForwardPath(qualify(address, stamp));
-  } catch (error) {
-    throw data(`${JSON.stringify(printable(address))}: ${(error as Error).message}`);
+function recipientsIn(
+  values: readonly string[],
+  stamp: Stamp,
+): { paths: ForwardPath[]; refused: readonly RefusedRecipient[] } {
+  const paths: ForwardPath[] = [];
+  const refused: RefusedRecipient[] = [];
+  for (const { addresses, faults } of values.map(readAddresses)) {
+    for (const text of faults) refused.push({ text, why: 'there is no address in it, or no comma between two' });
+    for (const text of addresses) {
+      try {
+        paths.push(parseForwardPath(qualify(text, stamp)));
+      } catch (error) {
+        refused.push({ text, why: (error as Error).message });
+      }
+    }
   }
+  return { paths, refused };
 }
 
 function senderPath(address: string, stamp: Stamp): ReversePath {
-  const [first = '', ...more] = address === '' ? [''] : addressesIn(address);
-  if (more.length > 0) throw data(`${JSON.stringify(printable(address))}: a sender is one address`);
+  const { addresses, faults } = readAddresses(address);
+  const [first = '', ...more] = addresses;
+  if (more.length > 0 || faults.length > 0)
+    throw data(`${JSON.stringify(printable(address))}: a sender is one address`);
   try {
     return parseReversePath(first === '' ? '' : qualify(first, stamp));
   } catch (error) {

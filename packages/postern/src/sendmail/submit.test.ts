@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Envelope, Spool } from '@postern/core';
+import type { EntryId, Envelope, Spool } from '@postern/core';
 import { openSpool } from '@postern/spool';
 import { splits, virtualEnv } from '@postern/testkit';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -45,7 +45,7 @@ async function send(
   const request = parseSendmailArgs(argv.split(' ')).request as SubmitRequest;
   const chunks = typeof text === 'string' ? [Buffer.from(text, 'latin1')] : text;
   const o = { request, input: feed(chunks), spool, identity, env };
-  const id = await submit(refusal === undefined ? o : { ...o, refusal });
+  const { id } = await submit(refusal === undefined ? o : { ...o, refusal });
   const state = spool.get(id);
   if (state === undefined) throw new Error('the spool does not have it');
   const stored: Uint8Array[] = [];
@@ -162,7 +162,7 @@ describe('a message given to sendmail', () => {
 
   test.each<[string, string, string, number]>([
     ['no recipient in To, Cc or Bcc', '-t', 'Subject: x\n\n', 65],
-    ['no address in', '-t', 'To: two words\n\n', 65],
+    ['there is no address in it', '-t', 'To: two words\n\n', 65],
     ['a@b@c', 'a@b@c', '\n', 65],
     ['a sender is one address', '-f a@x,b@x c@x', '\n', 65],
     ['line 3 of the message holds a carriage return', 'a@x', 'Subject: x\n\nbare\rreturn\n', 65],
@@ -182,6 +182,29 @@ describe('a message given to sendmail', () => {
       Buffer.from('a\rb\n'),
     ];
     await expect(send('a@x', chunks)).rejects.toThrow('line 10002 of the message holds a carriage return');
+  });
+
+  test('has a recipient for each address of an argument, whatever stands between them', async () => {
+    const request = parseSendmailArgs(['e@x f@x', 'g@x;h@x']).request as SubmitRequest;
+    const { id } = await submit({ request, input: feed([Buffer.from('\n')]), spool, identity, env });
+    expect(spool.get(id)?.envelope.recipients.map(({ to }) => to)).toEqual(['e@x', 'f@x', 'g@x', 'h@x']);
+    await spool.remove(id);
+  });
+
+  test('leaves out a recipient of the header that cannot be used, sends to the others, and tells the sender by a DSN', async () => {
+    const request = parseSendmailArgs(['-t']).request as SubmitRequest;
+    const text = 'To: a@x b@x, two words, c@x\nCc: d@@x\nSubject: ten\n\nbody\n';
+    const { id, refused } = await submit({ request, input: feed([Buffer.from(text)]), spool, identity, env });
+    expect(refused.map((one) => one.text)).toEqual(['two words', 'd@@x']);
+    const [message, dsn] = [...spool.entries()].toSorted((a) => (a.id === id ? -1 : 1));
+    expect(message?.envelope.recipients.map(({ to }) => to)).toEqual(['a@x', 'b@x', 'c@x']);
+    expect(dsn?.envelope).toMatchObject({ from: '', recipients: [{ to: 'ann@laptop.example' }] });
+    let told = '';
+    for await (const chunk of spool.read(dsn?.id as EntryId)) told += Buffer.from(chunk).toString('latin1');
+    expect(told).toContain('two words');
+    expect(told).toContain('Subject: ten');
+    expect(told).not.toMatch(/[\x80-\xff]/);
+    for (const entry of [message, dsn]) await spool.remove(entry?.id as EntryId);
   });
 
   test('that no route takes is refused with 68 before anything is spooled', async () => {

@@ -1,8 +1,17 @@
 /** Hands a message to the spool, or to the daemon's. */
-import { type EntryId, type Env, newEntryId, type SpoolWriter } from '@postern/core';
+import {
+  type EntryId,
+  type Env,
+  type Envelope,
+  type ForwardPath,
+  newEntryId,
+  printable,
+  type SpoolWriter,
+} from '@postern/core';
+import { buildDsn } from '@postern/relay';
 import { PosternError } from '../base/errors.ts';
 import type { SubmitRequest } from './args.ts';
-import { compose, type Identity } from './compose.ts';
+import { compose, type Identity, type RefusedRecipient } from './compose.ts';
 import { type Head, headReader } from './header.ts';
 import { type TextReader, textReader } from './text.ts';
 
@@ -17,16 +26,24 @@ export interface SubmitOptions {
   readonly refusal?: (from: string, to: string) => string | undefined;
 }
 
+/** What became of a message. */
+export interface Submitted {
+  readonly id: EntryId;
+  /** Recipients of the header that were left out; a DSN tells the sender too. */
+  readonly refused: readonly RefusedRecipient[];
+}
+
 /**
- * Takes a message from `input` into the spool; resolves when it is durable. All recipients are taken or none. Throws
+ * Takes a message from `input` into the spool; resolves when it is durable. All recipients of the command line are taken or none; one of the header that cannot be
+ * used is left out, and the sender gets a DSN about it. Throws
  * {@link PosternError} `data` for a message or an address that cannot be sent, `io` when the input breaks, `no-host` for a recipient that no
  * route takes; what the spool throws passes through.
  */
-export async function submit(o: SubmitOptions): Promise<EntryId> {
+export async function submit(o: SubmitOptions): Promise<Submitted> {
   const text = crlfText(o.input, textReader({ dotEnds: !o.request.dotIsText }));
   const head = await readHead(text);
   const id = newEntryId(o.env);
-  const { envelope, header } = compose(o.request, head.fields, { ...o.identity, id, now: o.env.wallNow() });
+  const { envelope, header, refused } = compose(o.request, head.fields, { ...o.identity, id, now: o.env.wallNow() });
   for (const { to } of envelope.recipients) {
     const why = o.refusal?.(envelope.from, to);
     if (why !== undefined) throw new PosternError('no-host', `${to}: ${why}; nothing was sent`);
@@ -37,7 +54,39 @@ export async function submit(o: SubmitOptions): Promise<EntryId> {
     yield* text;
   }
   // The spool itself sees whether there is an octet above 127.
-  return o.spool.accept({ ...envelope, body: '7BIT' }, message(), { id });
+  await o.spool.accept({ ...envelope, body: '7BIT' }, message(), { id });
+  if (refused.length > 0 && envelope.from !== '') await tell(o, { id, envelope, header, refused });
+  return { id, refused };
+}
+
+/** A DSN to the sender about recipients that were never tried (RFC 3464). */
+async function tell(
+  o: SubmitOptions,
+  about: { id: EntryId; envelope: Omit<Envelope, 'body'>; header: Buffer; refused: readonly RefusedRecipient[] },
+): Promise<void> {
+  const { id, header, refused } = about;
+  const now = o.env.wallNow();
+  const dsn = buildDsn({
+    kind: 'failed',
+    id: newEntryId(o.env),
+    hostname: o.identity.domain,
+    at: now,
+    about: {
+      id,
+      envelope: { ...about.envelope, body: '7BIT', ret: 'HDRS' },
+      size: header.length,
+      arrived: now,
+      async *open() {
+        yield header;
+      },
+    },
+    recipients: refused.map(({ text, why }) => ({
+      // Not a path: what was written is all there is to name it by.
+      recipient: { to: printable(text) as ForwardPath },
+      outcome: { type: 'failed', reason: why },
+    })),
+  });
+  await o.spool.accept(dsn.envelope, dsn.message());
 }
 
 async function* crlfText(input: AsyncIterable<Uint8Array>, reader: TextReader): AsyncGenerator<Buffer> {
