@@ -126,7 +126,8 @@ async function findParts(o: GateOptions): Promise<Parts> {
     nssWrapper: await findNssWrapper(o),
     sshd: await findProgram(PROGRAMS.sshd, o),
     netcat: await findProgram(PROGRAMS.netcat, o),
-    client: await findProgram(PROGRAMS.client, o),
+    // The caller's own ssh is what reaches the gate, whatever the servers are made of.
+    client: await findProgram(PROGRAMS.client, { ...o, prefer: 'system' }),
     imap: o.imapd === false ? undefined : await findProgram(PROGRAMS.imap, o),
     exim: o.smtp === false ? undefined : await findProgram(PROGRAMS.exim, o),
   };
