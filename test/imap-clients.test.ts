@@ -15,7 +15,7 @@ import {
   type ImapEvent,
 } from '@postern/imap';
 import { createLink, resolveHost } from '@postern/ssh';
-import { fetchTool, makeCertificate, startRig } from '@postern/testkit/rig';
+import { fetchTool, makeCertificate, mbsyncTlsKeyword, startRig } from '@postern/testkit/rig';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { start } from './support/lend.ts';
 import { run, runTool } from './support/postern.ts';
@@ -153,7 +153,7 @@ describe.each(MODES)('%s', (mode) => {
   test('mbsync pulls everything, byte for byte', async () => {
     const it = await client('mbsync');
     await mkdir(join(it.home, 'mail'));
-    const tls = { plain: 'SSLType None', starttls: 'SSLType STARTTLS', implicit: 'SSLType IMAPS' }[mode];
+    const tls = `${await mbsyncTlsKeyword()} ${{ plain: 'None', starttls: 'STARTTLS', implicit: 'IMAPS' }[mode]}`;
     const rc = await it.file(
       'mbsyncrc',
       `IMAPAccount gate\nHost localhost\nPort ${port(mode)}\nUser ${USER}\nPass ${PASSWORD}\n${tls}\n` +

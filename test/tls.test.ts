@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import { type Gate, readMaildir } from '@postern/gate';
-import { fetchTool, makeCertificate, startRig } from '@postern/testkit/rig';
+import { fetchTool, makeCertificate, mbsyncTlsKeyword, startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hostPort, makePlace, type Place, postern, run, runTool, type Up, up } from './support/postern.ts';
@@ -130,7 +130,7 @@ for client in (plain, imaplib.IMAP4_SSL('127.0.0.1', int(sys.argv[3]), ssl_conte
     await mkdir(join(dir, 'mail'), { recursive: true });
     const { host, port } = hostPort(daemon.imap[type === 'IMAPS' ? 2 : 0]);
     const config = [
-      ...['IMAPAccount p', `Host ${host}`, `Port ${port}`, 'User a', 'Pass b', `SSLType ${type}`],
+      ...['IMAPAccount p', `Host ${host}`, `Port ${port}`, 'User a', 'Pass b', `${await mbsyncTlsKeyword()} ${type}`],
       ...[`CertificateFile ${certificate}`, 'SystemCertificates no', '', 'IMAPStore far', 'Account p', ''],
       ...[
         'MaildirStore near',

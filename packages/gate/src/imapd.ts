@@ -28,11 +28,12 @@ export async function writeImapd(context: GateContext, o: ImapdSetup): Promise<s
 }
 
 /** Dovecot 2.4 wants a configuration to say which version it is for, and refuses one that does not; 2.3 does not know that setting. */
-const VERSIONS = ['dovecot_config_version = 2.4.0', 'dovecot_storage_version = 2.4.0'];
+export const DOVECOT_VERSIONS: readonly string[] = ['dovecot_config_version = 2.4.0', 'dovecot_storage_version = 2.4.0'];
 
-async function takesVersionedFile(context: GateContext, program: Program): Promise<boolean> {
+/** Whether it is Dovecot 2.4 or later, found out from its doveconf. */
+export async function takesVersionedFile(context: GateContext, program: Program): Promise<boolean> {
   const file = join(context.dir, 'dovecot-versions.conf');
-  await writeOwned(context.account, file, `${VERSIONS.join('\n')}\n`);
+  await writeOwned(context.account, file, `${DOVECOT_VERSIONS.join('\n')}\n`);
   const read = await doveconf(program, file).catch(() => undefined);
   return read !== undefined && !/unknown setting/i.test(read.stderr);
 }
@@ -88,7 +89,11 @@ async function lineWithFile(context: GateContext, o: ImapdSetup): Promise<string
   };
   const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}`);
   const file = join(own, 'dovecot.conf');
-  await writeOwned(account, file, [...VERSIONS, ...lines, 'namespace inbox {', '  inbox = yes', '}', ''].join('\n'));
+  await writeOwned(
+    account,
+    file,
+    [...DOVECOT_VERSIONS, ...lines, 'namespace inbox {', '  inbox = yes', '}', ''].join('\n'),
+  );
   const { code, stderr } = await doveconf(program, file);
   if (code !== 0)
     throw new GateError('bad_option', `Dovecot refuses its settings: ${stderr.trim().split('\n').at(-1)}`);

@@ -8,4 +8,4 @@ export { connectMarionette, type Marionette } from './marionette.ts';
 export { type OpensmtpdOptions, opensmtpd, startOpensmtpd } from './opensmtpd.ts';
 export { startPostfix } from './postfix.ts';
 export { type Preferences, startThunderbird, type Thunderbird } from './thunderbird.ts';
-export { fetchTool, type Tool } from './tools.ts';
+export { fetchTool, mbsyncTlsKeyword, type Tool } from './tools.ts';

@@ -7,6 +7,7 @@ import {
   canUnshare,
   fetchTool,
   type LoginServer,
+  mbsyncTlsKeyword,
   startDovecot,
   startOpensmtpd,
   startPostfix,
@@ -153,7 +154,7 @@ describe('Dovecot with a login', () => {
     const config = join(gate.dir, 'mbsyncrc');
     const there = (await readMaildir(gate.maildir)).length;
     await run('mkdir', ['-p', dir]);
-    await writeFile(config, mbsyncrc(dovecot, dir));
+    await writeFile(config, await mbsyncrc(dovecot, dir));
     const synced = await run(mbsync.command, [...mbsync.args, '-c', config, '-a'], {
       env: { PATH: process.env.PATH, HOME: gate.dir, ...mbsync.env },
     });
@@ -221,13 +222,13 @@ async function arrived(header: string): Promise<void> {
   }
 }
 
-function mbsyncrc(dovecot: LoginServer, dir: string): string {
+async function mbsyncrc(dovecot: LoginServer, dir: string): Promise<string> {
   return `IMAPAccount rig
 Host 127.0.0.1
 Port ${dovecot.port}
 User gate
 Pass "${dovecot.password}"
-SSLType None
+${await mbsyncTlsKeyword()} None
 AuthMechs LOGIN PLAIN
 
 IMAPStore far

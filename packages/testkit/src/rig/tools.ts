@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { access, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { findProgram, type Program, type ProgramOptions, type ProgramSpec } from '@postern/gate';
 import { rigPrograms } from './cache.ts';
@@ -7,8 +7,8 @@ import { rigPrograms } from './cache.ts';
 const TOOLS: Record<string, ProgramSpec> = {
   mutt: tool('mutt'),
   neomutt: tool('neomutt'),
-  // Its PLAIN is a plug-in of Cyrus SASL.
-  mbsync: tool('mbsync', 'isync+libsasl2-modules'),
+  // Its PLAIN is a plug-in of Cyrus SASL, and no login works where that is not installed.
+  mbsync: { ...tool('mbsync', 'isync+libsasl2-modules'), fits: hasSaslPlain },
   offlineimap: tool('offlineimap', 'offlineimap3'),
   fetchmail: tool('fetchmail'),
   getmail: tool('getmail', 'getmail6'),
@@ -55,6 +55,18 @@ export async function fetchTool(name: string, o: Partial<ProgramOptions> = {}): 
   const program = await findProgram(spec, { ...rigPrograms(), ...o });
   if (program.root === '/') return { command: program.command, args: [], env: {} };
   return { ...(await interpreter(program)), env: { ...program.env, ...(await modulePaths(program.root)) } };
+}
+
+/** The keyword for TLS in mbsyncrc: isync 1.5 prints a notice for `SSLType`, and 1.4 knows no other. */
+export async function mbsyncTlsKeyword(): Promise<'TLSType' | 'SSLType'> {
+  const { command } = await fetchTool('mbsync');
+  return (await readFile(command)).includes('TLSType') ? 'TLSType' : 'SSLType';
+}
+
+async function hasSaslPlain(): Promise<boolean> {
+  const triplets = (await readdir('/usr/lib')).filter((name) => name.endsWith('-linux-gnu'));
+  const found = await Promise.allSettled(triplets.map((name) => access(join('/usr/lib', name, 'sasl2/libplain.so'))));
+  return process.platform !== 'linux' || found.some(({ status }) => status === 'fulfilled');
 }
 
 /** A script is run by the interpreter of its own tree where there is one. */
