@@ -1,5 +1,5 @@
 /** Dovecot's `imap` as a command that greets PREAUTH on its standard streams; how it takes its settings is found out from it. */
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
 import { makeOwned, writeOwned } from './owned.ts';
@@ -28,7 +28,10 @@ export async function writeImapd(context: GateContext, o: ImapdSetup): Promise<s
 }
 
 /** Dovecot 2.4 wants a configuration to say which version it is for, and refuses one that does not; 2.3 does not know that setting. */
-export const DOVECOT_VERSIONS: readonly string[] = ['dovecot_config_version = 2.4.0', 'dovecot_storage_version = 2.4.0'];
+export const DOVECOT_VERSIONS: readonly string[] = [
+  'dovecot_config_version = 2.4.0',
+  'dovecot_storage_version = 2.4.0',
+];
 
 /** Whether it is Dovecot 2.4 or later, found out from its doveconf. */
 export async function takesVersionedFile(context: GateContext, program: Program): Promise<boolean> {
@@ -38,9 +41,10 @@ export async function takesVersionedFile(context: GateContext, program: Program)
   return read !== undefined && !/unknown setting/i.test(read.stderr);
 }
 
-/** The reader of configurations that came with this `imap`. */
+/** The reader of configurations that came with this `imap` (in `lib/dovecot`) or `dovecot` (in `sbin`). */
 function doveconfOf(program: Program): string {
-  return join(dirname(program.command), '../../bin/doveconf');
+  const dir = dirname(program.command);
+  return join(dir, basename(dir) === 'dovecot' ? '../../bin' : '../bin', 'doveconf');
 }
 
 function doveconf(program: Program, file: string): ReturnType<typeof run> {
