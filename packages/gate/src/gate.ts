@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, realpath, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -126,8 +127,7 @@ async function findParts(o: GateOptions): Promise<Parts> {
     nssWrapper: await findNssWrapper(o),
     sshd: await findProgram(PROGRAMS.sshd, o),
     netcat: await findProgram(PROGRAMS.netcat, o),
-    // The caller's own ssh is what reaches the gate, whatever the servers are made of.
-    client: await findProgram(PROGRAMS.client, { ...o, prefer: 'system' }),
+    client: await findProgram(PROGRAMS.client, o),
     imap: o.imapd === false ? undefined : await findProgram(PROGRAMS.imap, o),
     exim: o.smtp === false ? undefined : await findProgram(PROGRAMS.exim, o),
   };
@@ -253,7 +253,8 @@ async function makeClient(dir: string, program: Program): Promise<GateClient> {
 async function writeClientCommands(dir: string, { command, env }: Program): Promise<string> {
   await mkdir(dir, { mode: 0o755 });
   for (const name of ['ssh', 'ssh-keygen', 'ssh-add', 'ssh-agent', 'ssh-keyscan', 'scp', 'sftp']) {
-    await writeScript(dir, name, execLine({ command: join(dirname(command), name), env }));
+    const beside = join(dirname(command), name);
+    if (existsSync(beside)) await writeScript(dir, name, execLine({ command: beside, env }));
   }
   return dir;
 }

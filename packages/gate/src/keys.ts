@@ -1,5 +1,8 @@
+/** Key pairs on disk, made by ssh-keygen. */
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { GateError } from './errors.ts';
 import type { Program } from './programs.ts';
 import { run } from './run.ts';
@@ -33,12 +36,16 @@ export async function makeKey(
     '-f',
     path,
   ];
-  const { command, env } = o.client ?? { command: 'ssh-keygen', env: {} };
-  const made = await run(command, args, { env: { ...process.env, ...env } }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-    const fix = 'apt-get install openssh-client';
-    throw new GateError('program_missing', 'ssh-keygen is not installed', { cause: error, fix });
-  });
+  const beside = o.client && join(dirname(o.client.command), 'ssh-keygen');
+  // Debian 14 has it in a package of its own, which may be installed while the client is not.
+  const command = beside !== undefined && existsSync(beside) ? beside : 'ssh-keygen';
+  const made = await run(command, args, { env: { ...process.env, ...o.client?.env } }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+      const fix = 'apt-get install openssh-client';
+      throw new GateError('program_missing', 'ssh-keygen is not installed', { cause: error, fix });
+    },
+  );
   if (made.code !== 0) throw new GateError('start_failed', `ssh-keygen: ${made.stderr.trim() || made.stdout.trim()}`);
   const [algorithm = '', blob = ''] = (await readFile(`${path}.pub`, 'utf8')).split(' ');
   const digest = createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace(/=+$/, '');

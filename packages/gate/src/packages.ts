@@ -54,15 +54,12 @@ export async function ensurePackages(names: readonly string[], o: PackageOptions
   return Promise.all(names.map((name) => describe(name, join(store, name))));
 }
 
-/**
- * Distribution, release and architecture, such as `debian-12-x64`: caches of different systems never mix. Before its release Debian's
- * testing has no number (`forky/sid`, 2026-11), so its code name stands for one.
- */
+/** Distribution, release and architecture, such as `debian-12-x64`, `debian-forky-x64`: caches of different systems never mix. */
 async function systemId(): Promise<string> {
   const text = await readFile('/etc/os-release', 'utf8').catch(() => '');
-  const field = (key: string): string | undefined => new RegExp(`^${key}="?([\\w.-]+)`, 'm').exec(text)?.[1];
-  const release = field('VERSION_ID') ?? field('VERSION_CODENAME') ?? 'unknown';
-  return `${field('ID') ?? 'unknown'}-${release}-${process.arch}`;
+  const field = (key: string): string => new RegExp(`^${key}="?([\\w.-]+)`, 'm').exec(text)?.[1] ?? 'unknown';
+  const version = field('VERSION_ID');
+  return `${field('ID')}-${version === 'unknown' ? field('VERSION_CODENAME') : version}-${process.arch}`;
 }
 
 /** Forgets a tree, so that the next {@link ensurePackages} fetches it anew. */

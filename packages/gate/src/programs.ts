@@ -154,7 +154,7 @@ export const PROGRAMS: {
   },
   exim: { names: ['exim4', 'exim'], package: 'exim4-daemon-light', fits: isPlain },
   netcat: { names: ['nc.openbsd', 'netcat', 'nc'], package: 'netcat-openbsd', fits: isOpenbsdNetcat },
-  client: { names: ['ssh-keygen'], package: 'openssh-client' },
+  client: { names: ['ssh'], package: 'openssh-client' },
 };
 
 /** The preloaded library that gives a process its own passwd file; `undefined` where it cannot be had (not Linux, no apt). */

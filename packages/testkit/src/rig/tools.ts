@@ -1,13 +1,13 @@
-import { access, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findProgram, type Program, type ProgramOptions, type ProgramSpec } from '@postern/gate';
+import { findProgram, type Program, type ProgramOptions, type ProgramSpec, run } from '@postern/gate';
 import { rigPrograms } from './cache.ts';
 
 /** Real clients and MTAs by the name of their command, with Debian's package where that differs. */
 const TOOLS: Record<string, ProgramSpec> = {
   mutt: tool('mutt'),
   neomutt: tool('neomutt'),
-  // Its PLAIN is a plug-in of Cyrus SASL, and no login works where that is not installed.
+  // Its PLAIN is a plug-in of Cyrus SASL, which an installed one may lack; 1.5 then offers no login at all.
   mbsync: { ...tool('mbsync', 'isync+libsasl2-modules'), fits: hasSaslPlain },
   offlineimap: tool('offlineimap', 'offlineimap3'),
   fetchmail: tool('fetchmail'),
@@ -39,6 +39,22 @@ function postfixTool(command: string): ProgramSpec {
   return { names: [command], package: 'postfix', libraryDirs: ['usr/lib/postfix'] };
 }
 
+async function hasSaslPlain(): Promise<boolean> {
+  const libraries = await readdir('/usr/lib');
+  const modules = await Promise.all(
+    libraries.map((name) => readdir(join('/usr/lib', name, 'sasl2')).catch((): string[] => [])),
+  );
+  return modules.flat().some((name) => name.startsWith('libplain.'));
+}
+
+/** What the mbsync that tests get calls its TLS setting: isync 1.4 knows SSLType alone, 1.5 prints a notice for that. */
+export async function mbsyncTlsKeyword(): Promise<'SSLType' | 'TLSType'> {
+  const { command, args, env } = await fetchTool('mbsync');
+  const { stdout } = await run(command, [...args, '--version'], { env: { ...process.env, ...env } });
+  const [, minor = '4'] = /\b1\.(\d+)/.exec(stdout) ?? [];
+  return Number(minor) < 5 ? 'SSLType' : 'TLSType';
+}
+
 /** A real program for a test. */
 export interface Tool {
   command: string;
@@ -55,18 +71,6 @@ export async function fetchTool(name: string, o: Partial<ProgramOptions> = {}): 
   const program = await findProgram(spec, { ...rigPrograms(), ...o });
   if (program.root === '/') return { command: program.command, args: [], env: {} };
   return { ...(await interpreter(program)), env: { ...program.env, ...(await modulePaths(program.root)) } };
-}
-
-/** The keyword for TLS in mbsyncrc: isync 1.5 prints a notice for `SSLType`, and 1.4 knows no other. */
-export async function mbsyncTlsKeyword(): Promise<'TLSType' | 'SSLType'> {
-  const { command } = await fetchTool('mbsync');
-  return (await readFile(command)).includes('TLSType') ? 'TLSType' : 'SSLType';
-}
-
-async function hasSaslPlain(): Promise<boolean> {
-  const triplets = (await readdir('/usr/lib')).filter((name) => name.endsWith('-linux-gnu'));
-  const found = await Promise.allSettled(triplets.map((name) => access(join('/usr/lib', name, 'sasl2/libplain.so'))));
-  return process.platform !== 'linux' || found.some(({ status }) => status === 'fulfilled');
 }
 
 /** A script is run by the interpreter of its own tree where there is one. */
