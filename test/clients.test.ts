@@ -44,9 +44,9 @@ async function client(name: string, args: readonly string[], o: { input?: string
       cwd: home,
       ...(o.input === undefined ? {} : { input: o.input }),
     });
-  // script(1) gives it a terminal.
+  // script(1) gives it a terminal, and stty its size: ncurses 6.6 (forky) refuses one of 0 by 0, whatever LINES and COLUMNS say.
   const line = [tool.command, ...tool.args, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
-  return run('script', ['-qec', line, '/dev/null'], { env: { ...env, COLUMNS: '120', LINES: '40' }, cwd: home });
+  return run('script', ['-qec', `stty cols 120 rows 40; exec ${line}`, '/dev/null'], { env, cwd: home });
 }
 
 const lf = (bytes: Buffer): string => bytes.toString('latin1').replaceAll('\r\n', '\n');
@@ -83,7 +83,7 @@ SyncState *
 `,
     );
     const ran = await client('mbsync', ['-c', join(home, '.mbsyncrc'), 'all']);
-    expect(ran, ran.stderr).toMatchObject({ code: 0 });
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
     const pulled: string[] = [];
     for (const dir of ['cur', 'new']) {
       for (const name of await readdir(join(home, 'mail/INBOX', dir))) {

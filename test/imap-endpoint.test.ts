@@ -153,7 +153,10 @@ describe('real imapds', () => {
     ['Courier', 'courier-imap', ['imapd'], ['usr/bin'], []],
     ['mailutils', 'mailutils-imap4d', ['imap4d'], ['usr/sbin'], ['--inetd', '--preauth']],
   ] as const)('%s is served as well', async (name, pack, names, dirs, args) => {
-    const found = await findProgram({ names, package: pack, dirs }, { ...rigPrograms(), prefer: 'cache' });
+    // Private libraries of Courier lie beside the architecture's in courier-authlib 0.73.1 (forky).
+    const triplet = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+    const libraryDirs = [`usr/lib/${triplet}/courier-authlib`];
+    const found = await findProgram({ names, package: pack, dirs, libraryDirs }, { ...rigPrograms(), prefer: 'cache' });
     const program = await reachableProgram(found, gate.dir);
     const home = join(gate.home, name);
     for (const dir of ['', 'Maildir', 'Maildir/cur', 'Maildir/new', 'Maildir/tmp']) {

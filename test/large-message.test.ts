@@ -7,7 +7,8 @@ import { makePlace, up } from './support/postern.ts';
 
 /**
  * What a large message costs the daemon, by the kernel's own count of its peak (`VmHWM`, proc(5)). Nearly all of it is chunks that were read and wait for the
- * collector: 27 to 29 MB on an idle machine (Node 20; with `--max-semi-space-size=1` 9 MB). The bound leaves a busy one some room.
+ * collector: 27 to 29 MB on an idle machine (Node 20; with `--max-semi-space-size=1` 9 MB), 15 to 39 on a busy one with Node 26. A message that is kept whole
+ * costs its size at least, and two thirds leave the collector its room.
  */
 const MB = 1_000_000;
 const SIZE = 100 * MB;
@@ -54,7 +55,7 @@ async function send(client: LineClient, size: number): Promise<void> {
 }
 
 test.skipIf(!canMeasure())(
-  'taking a message of 100 MB costs the daemon less than 40 MB, and so does delivering it',
+  'taking a message of 100 MB costs the daemon less than two thirds of its size, and so does delivering it',
   async () => {
     await using gate = await startRig({ imapd: false, smtp: { sizeLimit: 2 * SIZE } });
     const place = await makePlace(gate, CONFIG, 'large');
@@ -76,7 +77,7 @@ test.skipIf(!canMeasure())(
     process.stdout.write(
       `100 MB: taken with ${Math.round(taken / MB)} MB, delivered with ${Math.round(delivered / MB)} MB\n`,
     );
-    expect(taken).toBeLessThan(40 * MB);
-    expect(delivered).toBeLessThan(40 * MB);
+    expect(taken).toBeLessThan((2 / 3) * SIZE);
+    expect(delivered).toBeLessThan((2 / 3) * SIZE);
   },
 );

@@ -34,12 +34,12 @@ afterAll(async () => {
 /** Runs a client in a home of its own. */
 async function client(name: string, args: readonly string[], o: { tty?: boolean } = {}): Promise<Ran> {
   const tool = await fetchTool(name);
-  const env = { ...process.env, ...tool.env, HOME: home, TERM: 'xterm', COLUMNS: '120', LINES: '40' };
+  const env = { ...process.env, ...tool.env, HOME: home, TERM: 'xterm' };
   const words = [tool.command, ...tool.args, ...args];
   if (o.tty !== true) return run(words[0] as string, words.slice(1), { env, cwd: home });
-  // script(1) gives it a terminal.
+  // script(1) gives it a terminal, and stty its size: ncurses 6.6 (forky) refuses one of 0 by 0, whatever LINES and COLUMNS say.
   const line = words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
-  return run('script', ['-qec', line, '/dev/null'], { env, cwd: home });
+  return run('script', ['-qec', `stty cols 120 rows 40; exec ${line}`, '/dev/null'], { env, cwd: home });
 }
 
 const lf = (bytes: Buffer): string => bytes.toString('latin1').replaceAll('\r\n', '\n');

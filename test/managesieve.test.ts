@@ -15,15 +15,7 @@ const ports = { tcp: 0, command: 0 };
 beforeAll(async () => {
   gate = await startRig({ smtp: false });
   const sieve = await freePort();
-  dovecot = await startDovecot(gate, {
-    packages: ['dovecot-sieve', 'dovecot-managesieved'],
-    settings: [
-      'protocols = imap sieve',
-      'protocol sieve {\n  mail_plugins =\n}',
-      `service managesieve-login {\n  chroot =\n  inet_listener sieve {\n    port = ${sieve}\n  }\n}`,
-      `plugin {\n  sieve = file:${gate.account.home}/sieve;active=${gate.account.home}/.dovecot.sieve\n}`,
-    ],
-  });
+  dovecot = await startDovecot(gate, { sieve });
   [ports.tcp, ports.command] = [await freePort(), await freePort()];
   const forwards = [
     `[[forward]]\nlisten = "127.0.0.1:${ports.tcp}"\nhost = "gate"\nto = "tcp:127.0.0.1:${sieve}"`,

@@ -156,11 +156,11 @@ describe('clients that read', () => {
     const ran = await start(name, home, ['-s', `mark-${name}`, '--', 'gate@gate.test'], 'hello\n');
     expect(ran).toMatchObject({ code: 0 });
     expect(await arrived(`mark-${name}`)).toContain('hello');
-    // A terminal program: script(1) gives it one, and it is told to leave.
+    // A terminal program: script(1) gives it one, stty its size (ncurses 6.6 refuses one of 0 by 0), and it is told to leave.
     const tool = await fetchTool(name);
     const line = quoteAll([tool.command, ...tool.args, '-e', 'push q']);
-    const shown = await run('script', ['-qec', line, '/dev/null'], {
-      env: environment(home, { ...tool.env, COLUMNS: '120', LINES: '40' }),
+    const shown = await run('script', ['-qec', `stty cols 120 rows 40; exec ${line}`, '/dev/null'], {
+      env: environment(home, tool.env),
       cwd: home,
     });
     expect(shown.stdout).toMatch(/Msgs:\d+|INBOX/);

@@ -1,6 +1,6 @@
 /**
  * `npm run test:distros`: the README's two commands in bare roots of Debian's releases, under several Nodes, as one table.
- * Root is needed for the mounts; nothing is installed on this machine.
+ * Mounts take root, or a user namespace; nothing is installed on this machine. Ends with 77 where neither can be had.
  */
 import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -8,10 +8,11 @@ import { homedir, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { nodeFor } from './node.ts';
+import { again, rights } from './rights.ts';
 import { bareRoot, type Cache, ownMirror, Room, SUITES } from './root.ts';
 import { must } from './run.ts';
 
-const HELP = `npm run test:distros -- [SUITE...] [--node 20,22,24,26] [--demo] [--mirror URL] [--keep]
+const HELP = `npm run test:distros -- [SUITE...] [--node 20,22,24,26] [--demo] [--test WORDS] [--mirror URL] [--fresh]
 
   SUITE     12, 13, forky, sid or any name debootstrap takes; without one those four
   --node    major versions; without it 20 and 26
@@ -49,10 +50,10 @@ if (values.help) print(HELP);
 else process.exitCode = await main();
 
 async function main(): Promise<number> {
-  if (process.getuid?.() !== 0) {
-    print(
-      'test:distros mounts file systems and needs root; as another user: sudo npm run test:distros, or a container of one release',
-    );
+  const may = rights();
+  if (may === 'namespace') return again();
+  if (may !== 'here') {
+    print(`test:distros cannot make roots: ${may.missing}`);
     return 77;
   }
   const dir = join(homedir(), '.cache/postern/distros');

@@ -1,5 +1,5 @@
 /** Dovecot's `imap` as a command that greets PREAUTH on its standard streams; how it takes its settings is found out from it. */
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
 import { makeOwned, writeOwned } from './owned.ts';
@@ -28,18 +28,23 @@ export async function writeImapd(context: GateContext, o: ImapdSetup): Promise<s
 }
 
 /** Dovecot 2.4 wants a configuration to say which version it is for, and refuses one that does not; 2.3 does not know that setting. */
-const VERSIONS = ['dovecot_config_version = 2.4.0', 'dovecot_storage_version = 2.4.0'];
+export const DOVECOT_VERSIONS: readonly string[] = [
+  'dovecot_config_version = 2.4.0',
+  'dovecot_storage_version = 2.4.0',
+];
 
-async function takesVersionedFile(context: GateContext, program: Program): Promise<boolean> {
+/** Whether it is Dovecot 2.4 or later, found out from its doveconf. */
+export async function takesVersionedFile(context: GateContext, program: Program): Promise<boolean> {
   const file = join(context.dir, 'dovecot-versions.conf');
-  await writeOwned(context.account, file, `${VERSIONS.join('\n')}\n`);
+  await writeOwned(context.account, file, `${DOVECOT_VERSIONS.join('\n')}\n`);
   const read = await doveconf(program, file).catch(() => undefined);
   return read !== undefined && !/unknown setting/i.test(read.stderr);
 }
 
-/** The reader of configurations that came with this `imap`. */
+/** The reader of configurations that came with this `imap` (in `lib/dovecot`) or `dovecot` (in `sbin`). */
 function doveconfOf(program: Program): string {
-  return join(dirname(program.command), '../../bin/doveconf');
+  const dir = dirname(program.command);
+  return join(dir, basename(dir) === 'dovecot' ? '../../bin' : '../bin', 'doveconf');
 }
 
 function doveconf(program: Program, file: string): ReturnType<typeof run> {
@@ -88,7 +93,11 @@ async function lineWithFile(context: GateContext, o: ImapdSetup): Promise<string
   };
   const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}`);
   const file = join(own, 'dovecot.conf');
-  await writeOwned(account, file, [...VERSIONS, ...lines, 'namespace inbox {', '  inbox = yes', '}', ''].join('\n'));
+  await writeOwned(
+    account,
+    file,
+    [...DOVECOT_VERSIONS, ...lines, 'namespace inbox {', '  inbox = yes', '}', ''].join('\n'),
+  );
   const { code, stderr } = await doveconf(program, file);
   if (code !== 0)
     throw new GateError('bad_option', `Dovecot refuses its settings: ${stderr.trim().split('\n').at(-1)}`);

@@ -4,7 +4,7 @@ export { GateError, type GateErrorCode } from './errors.ts';
 export type { GateEvent, OnGateEvent } from './event.ts';
 export { startExim } from './exim.ts';
 export { type FurtherSshd, type Gate, type GateClient, type GateOptions, startGate } from './gate.ts';
-export type { ImapdOptions } from './imapd.ts';
+export { DOVECOT_VERSIONS, type ImapdOptions, takesVersionedFile } from './imapd.ts';
 export { type KeyFile, type KeyType, makeKey } from './keys.ts';
 export type { LineLog } from './log.ts';
 export { makeMaildir, readMaildir, seedMaildir } from './maildir.ts';

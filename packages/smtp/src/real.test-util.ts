@@ -14,7 +14,7 @@ export interface ProcessLink extends Link {
  * A link onto a gate without our own ssh: `exec` runs in the far account's environment, or with `ssh: true` through the system's ssh and
  * the gate's real sshd.
  */
-export function processLink(gate: Gate, o: { ssh?: boolean; port?: number } = {}): ProcessLink {
+export function processLink(gate: Gate, o: { ssh?: boolean; port?: number; forwards?: boolean } = {}): ProcessLink {
   const channels = new Set<Channel>();
   const lost = (): LinkError => new LinkError('the link was lost', { code: 'lost', layer: 'tcp' });
   const keep = (channel: Channel): Channel => {
@@ -39,9 +39,15 @@ export function processLink(gate: Gate, o: { ssh?: boolean; port?: number } = {}
   };
 }
 
-async function openTarget(gate: Gate, target: Target, o: { ssh?: boolean; port?: number }): Promise<Channel> {
+async function openTarget(
+  gate: Gate,
+  target: Target,
+  o: { ssh?: boolean; port?: number; forwards?: boolean },
+): Promise<Channel> {
   if (target.type === 'exec') return processChannel(spawnFar(gate, target.command, o), o.ssh === true);
   if (target.type === 'subsystem') throw new Error('no subsystems here');
+  if (o.forwards === false)
+    throw new LinkError('forwarding is forbidden', { code: 'channel-refused', layer: 'channel' });
   const socket = target.type === 'tcp' ? connect(target.port, target.host) : connect(target.path);
   const refused = (cause: Error): LinkError =>
     new LinkError('nothing listens there', { code: 'channel-refused', layer: 'channel', cause });

@@ -111,7 +111,8 @@ for (const kind of ['exim', 'postfix'] as const) {
       expect(best.target).toEqual(exec('netcat localhost smtp'));
       expect(best.trials).toMatchObject([{ works: true, detail: /PIPELINING/ }]);
       await gate.command('netcat', 'echo broken >&2; exit 1');
-      const next = await findSmtp(processLink(gate), probe);
+      // An sshd that forwards nothing: whether this machine has an MTA of its own on port 25 is not looked at.
+      const next = await findSmtp(processLink(gate, { forwards: false }), probe);
       expect(next.trials[0]).toMatchObject({ works: false, detail: /netcat localhost smtp: .*broken/ });
       expect(next.target).toMatchObject({ type: 'exec', command: /sendmail -bs$/ });
       expect(next.trials.length).toBeGreaterThanOrEqual(2);

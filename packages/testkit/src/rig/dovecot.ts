@@ -1,20 +1,23 @@
-/** A Dovecot that wants a login, beside the one that does not. */
+/** A Dovecot that wants a login, of whichever release there is. */
 import { chmod, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote, quoteAll } from '@postern/core';
 import {
   findProgram,
   type Gate,
+  MARK,
   makeOwned,
   type Program,
   type ProgramOptions,
   reachableProgram,
   run,
   startServer,
+  takesVersionedFile,
   writeOwned,
   writeScript,
 } from '@postern/gate';
 import { rigPrograms } from './cache.ts';
+import { dovecotConfig, versionedConfig } from './dovecot-config.ts';
 
 /** A Dovecot that wants a login, over the gate's own Maildir: what the PREAUTH way is compared with. */
 export interface LoginServer {
@@ -26,41 +29,44 @@ export interface LoginServer {
   stop(): Promise<void>;
 }
 
+const SIEVE_PACKAGES = ['dovecot-sieve', 'dovecot-managesieved'];
+
 /** Starts Dovecot as a daemon with no privilege (its own "rootless" mode), on 127.0.0.1, without TLS. */
 export async function startDovecot(
   gate: Gate,
   o: Partial<ProgramOptions> & {
     settings?: readonly string[];
     password?: string;
-    /** Debian packages besides, `dovecot-sieve` say; then it comes from the cache. */
-    packages?: readonly string[];
+    /** Serves ManageSieve as well, on this port; then it comes from the cache. */
+    sieve?: number;
   } = {},
 ): Promise<LoginServer> {
   const { context } = gate;
   const found = await findProgram(
     {
       names: ['dovecot'],
-      package: ['dovecot-core', 'dovecot-imapd', ...(o.packages ?? [])].join('+'),
+      package: ['dovecot-core', 'dovecot-imapd', ...(o.sieve === undefined ? [] : SIEVE_PACKAGES)].join('+'),
       libraryDirs: ['usr/lib/dovecot', 'usr/lib/dovecot/modules/old-stats'],
     },
-    { ...rigPrograms(), ...(o.packages === undefined ? {} : { prefer: 'cache' }), ...o },
+    { ...rigPrograms(), ...(o.sieve === undefined ? {} : { prefer: 'cache' }), ...o },
   );
   const unpacked = await reachableProgram(found, context.dir);
   const dir = join(context.dir, 'dovecot');
   for (const path of [dir, join(dir, 'run'), join(dir, 'state')]) {
     await makeOwned(context.account, path);
   }
+  const versioned = await takesVersionedFile(context, unpacked);
   const program = unpacked.root === '/' ? unpacked : await withMovedModules(gate, unpacked, dir);
   const password = o.password ?? 'open-sesame';
   const names = await realNames(context.account);
   const config = join(dir, 'dovecot.conf');
-  const self = await writeScript(dir, 'start', startLines(program, { dir, config }).join('\n'));
+  const self = await writeScript(dir, 'start', startLines(program, { dir, config, versioned }).join('\n'));
 
   const server = await startServer(context, {
     name: 'dovecot',
     async prepare(port) {
-      const text = dovecotConfig({ gate, dir, program, names, port, password, settings: o.settings ?? [] });
-      await writeOwned(context.account, config, text);
+      const setup = { gate, dir, program, names, port, password, sieve: o.sieve, settings: o.settings ?? [] };
+      await writeOwned(context.account, config, versioned ? versionedConfig(setup) : dovecotConfig(setup));
       return { command: self, args: [], env: context.baseEnv, cwd: dir, ...context.account.as };
     },
   });
@@ -119,62 +125,12 @@ async function rewrite(file: string, copy: string, o: { from: string; to: string
 }
 
 /** The master would run `doveconf` from its built-in path; from a cache we run it first, and it becomes the master. */
-function startLines(program: Program, { dir, config }: { dir: string; config: string }): string[] {
+function startLines(program: Program, o: { dir: string; config: string; versioned: boolean }): string[] {
+  const { dir, config } = o;
   const master = [program.command, '-F', '-c', config];
   if (program.root === '/') return [`exec ${quoteAll(master)}`];
-  const doveconf = [join(dir, 'doveconf'), '-f', 'service=master', '-c', config, '-m', 'master', '-e'];
-  const env = Object.entries(program.env).map(([name, value]) => `export ${name}=${quote(value)}`);
-  return [...env, `exec ${quoteAll([...doveconf, ...master])}`];
-}
-
-function dovecotConfig(o: {
-  gate: Gate;
-  dir: string;
-  program: Program;
-  names: { user: string; group: string };
-  port: number;
-  password: string;
-  settings: readonly string[];
-}): string {
-  const { account } = o.gate;
-  const lib = join(o.program.root, 'usr/lib/dovecot');
-  const moved =
-    o.program.root === '/'
-      ? ''
-      : `libexec_dir = ${o.dir}/libexec\nlogin_plugin_dir = ${lib}/modules/login\nmail_plugin_dir = ${lib}/modules\n`;
-  const unchrooted = ['anvil', 'stats'].map((service) => `service ${service} {\n  chroot =\n}\n`).join('');
-  return `${moved}base_dir = ${o.dir}/run
-state_dir = ${o.dir}/state
-import_environment = LD_LIBRARY_PATH POSTERN_GATE
-protocols = imap
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
-default_internal_user = ${o.names.user}
-default_internal_group = ${o.names.group}
-default_login_user = ${o.names.user}
-log_path = /dev/stderr
-first_valid_uid = 1
-first_valid_gid = 1
-mail_location = maildir:${o.gate.maildir}
-mail_plugins = imap_zlib
-passdb {
-  driver = static
-  args = password=${o.password}
-}
-userdb {
-  driver = static
-  args = uid=${account.uid} gid=${account.gid} home=${account.home}
-}
-${unchrooted}service imap-login {
-  chroot =
-  inet_listener imap {
-    port = ${o.port}
-  }
-  inet_listener imaps {
-    port = 0
-  }
-}
-${o.settings.join('\n')}
-`;
+  const before = o.versioned ? ['-c', config, '-F'] : ['-f', 'service=master', '-c', config, '-m', 'master', '-e'];
+  const env = Object.entries({ ...program.env, DOVECOT_PRESERVE_ENVS: `LD_LIBRARY_PATH ${MARK}` });
+  const exports = env.map(([name, value]) => `export ${name}=${quote(value)}`);
+  return [...exports, `exec ${quoteAll([join(dir, 'doveconf'), ...before, ...master])}`];
 }

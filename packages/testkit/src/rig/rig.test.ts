@@ -154,7 +154,7 @@ describe('Dovecot with a login', () => {
     const config = join(gate.dir, 'mbsyncrc');
     const there = (await readMaildir(gate.maildir)).length;
     await run('mkdir', ['-p', dir]);
-    await writeFile(config, mbsyncrc(dovecot, dir, await mbsyncTlsKeyword()));
+    await writeFile(config, await mbsyncrc(dovecot, dir));
     const synced = await run(mbsync.command, [...mbsync.args, '-c', config, '-a'], {
       env: { PATH: process.env.PATH, HOME: gate.dir, ...mbsync.env },
     });
@@ -222,13 +222,13 @@ async function arrived(header: string): Promise<void> {
   }
 }
 
-function mbsyncrc(dovecot: LoginServer, dir: string, tlsKeyword: string): string {
+async function mbsyncrc(dovecot: LoginServer, dir: string): Promise<string> {
   return `IMAPAccount rig
 Host 127.0.0.1
 Port ${dovecot.port}
 User gate
 Pass "${dovecot.password}"
-${tlsKeyword} None
+${await mbsyncTlsKeyword()} None
 AuthMechs LOGIN PLAIN
 
 IMAPStore far
