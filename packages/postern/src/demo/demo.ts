@@ -114,13 +114,22 @@ interface Running extends AsyncDisposable {
   readonly ended: Promise<void>;
 }
 
+/** On the usual ports; where another program takes one of them in the meantime, on free ones. */
 async function startPostern(gate: Gate, signal: AbortSignal): Promise<Running> {
+  try {
+    return await startOn(gate, USUAL, signal);
+  } catch (error) {
+    if (!/is taken by another program/.test(String(error))) throw error;
+    return startOn(gate, { imap: await freePort(), smtp: await freePort() }, signal);
+  }
+}
+
+async function startOn(gate: Gate, usual: typeof USUAL, signal: AbortSignal): Promise<Running> {
   const dir = join(gate.dir, 'postern');
   const runtime = join(dir, 'run');
   await mkdir(runtime, { recursive: true, mode: 0o700 });
   const config = join(dir, 'config.toml');
-  const listen = async (usual: number): Promise<string> =>
-    `127.0.0.1:${(await isFree(usual)) ? usual : await freePort()}`;
+  const listen = async (port: number): Promise<string> => `127.0.0.1:${(await isFree(port)) ? port : await freePort()}`;
   await writeFile(
     config,
     [
@@ -128,10 +137,10 @@ async function startPostern(gate: Gate, signal: AbortSignal): Promise<Running> {
       `ssh_config = ${JSON.stringify(gate.client.configFile)}`,
       '[host.gate]',
       '[[imap]]',
-      `listen = ["${await listen(USUAL.imap)}"]`,
+      `listen = ["${await listen(usual.imap)}"]`,
       'host = "gate"',
       '[smtp]',
-      `listen = ["${await listen(USUAL.smtp)}"]`,
+      `listen = ["${await listen(usual.smtp)}"]`,
       '[[route]]',
       'match = ["*"]',
       'host = "gate"',
