@@ -8,6 +8,7 @@ import {
   type Deferred,
   deferred,
   LinkError,
+  lastWords,
   printable,
   type ReplyEvent,
   type ReplyParser,
@@ -19,13 +20,14 @@ import { Outbox } from './outbox.ts';
 import { pour } from './pour.ts';
 import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
 import { Reports } from './reports.ts';
-import { closedBy, outOfStep, refusedBy } from './session-errors.ts';
+import { closedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
 import {
   BLOCKED_TIMEOUT_MS,
   LINGER_MS,
   REPLY_TIMEOUT_MS,
   type SessionOptions,
   type SessionResult,
+  STRANGER_MS,
   WINDOW_START,
   WINDOW_STEP,
 } from './session-options.ts';
@@ -51,6 +53,7 @@ class Session {
   #parser: ReplyParser = createReplyParser();
   #change: Deferred<void> = deferred();
   #lingering: Disposable | undefined;
+  #stranger: Disposable | undefined;
   #closing: DeliveryError | undefined;
   #error: { readonly cause: unknown } | undefined;
   #ready = false;
@@ -79,6 +82,7 @@ class Session {
     signal.removeEventListener('abort', onAbort);
     this.#watchdog[Symbol.dispose]();
     this.#lingering?.[Symbol.dispose]();
+    this.#stranger?.[Symbol.dispose]();
     this.#outbox[Symbol.dispose]();
     this.#close();
     this.#wake();
@@ -104,6 +108,10 @@ class Session {
   readonly #onData = (chunk: Buffer): void => {
     this.#watchdog.progress();
     for (const event of this.#parser.push(chunk)) this.#read(event);
+    this.#stranger?.[Symbol.dispose]();
+    if (this.#parser.noise !== '' && this.#error === undefined) {
+      this.#stranger = this.#o.env.schedule(STRANGER_MS, () => this.#fail(notSmtp(this.#parser.noise)));
+    }
     this.#wake();
   };
 
@@ -178,10 +186,7 @@ class Session {
   /** The far side's output has ended. Its exit comes after that, and says more. */
   async #ended(): Promise<void> {
     if (this.#error !== undefined) return;
-    const late = deferred<undefined>();
-    const timer = this.#o.env.schedule(LINGER_MS, () => late.resolve(undefined));
-    const exit = await Promise.race([this.#o.channel.exit, late.promise]);
-    timer[Symbol.dispose]();
+    const { exit } = await lastWords(this.#o.channel, this.#o.env, LINGER_MS);
     if (exit?.type === 'lost') this.#fail(exit.error);
     else if (this.#closing !== undefined) this.#fail(this.#closing);
     else {
