@@ -8,12 +8,20 @@ import {
   type Recipient,
   runFar,
 } from '@postern/core';
-import { fetchCommand, judge, parsePlace, parseReceipt, type Receipt, removeCommand } from './receipt.ts';
+import {
+  fetchCommand,
+  judge,
+  MAX_RECEIPT_OCTETS,
+  parsePlace,
+  parseReceipt,
+  type Receipt,
+  removeCommand,
+} from './receipt.ts';
 
 /** How long a far session that goes on without its link is waited for, seconds. */
 export const ORPHAN_WAIT_SECONDS = 20;
-/** Largest receipt that is read, octets. */
-const MAX_RECEIPT_OCTETS = 16_777_216;
+/** Room for a receipt and its trailer, octets. */
+const MAX_FETCH_OCTETS = MAX_RECEIPT_OCTETS + 4096;
 
 /** Looks up what became of earlier attempts, one fetch per receipt. */
 export class Resolver {
@@ -83,7 +91,7 @@ export class Resolver {
 
   /** Output of a far command, or undefined when it failed. Rejects when the link is lost. */
   async #run(command: string): Promise<Buffer | undefined> {
-    const far = await runFar(this.#link, command, { signal: this.#report.signal, maxOctets: MAX_RECEIPT_OCTETS });
+    const far = await runFar(this.#link, command, { signal: this.#report.signal, maxOctets: MAX_FETCH_OCTETS });
     return far.exit.type === 'exit' && far.exit.code === 0 && !far.cut ? far.output : undefined;
   }
 }

@@ -59,4 +59,6 @@ export interface SessionResult {
   readonly error?: unknown;
   /** Outcomes reported. */
   readonly settled: number;
+  /** The far side ran the wrapper that keeps receipts. */
+  readonly wrapped: boolean;
 }

@@ -15,7 +15,7 @@ import {
   unsendable,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
-import type { Job } from './jobs.ts';
+import { type Job, withinLimits } from './jobs.ts';
 import { Outbox } from './outbox.ts';
 import { pour } from './pour.ts';
 import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
@@ -60,6 +60,8 @@ class Session {
   #hasReceipt = false;
   /** Messages taken. */
   #accepted = 0;
+  /** Transactions begun. */
+  #submitted = 0;
 
   constructor(o: SessionOptions) {
     this.#o = o;
@@ -89,7 +91,8 @@ class Session {
     await writing;
     await this.#reports.idle();
     const { settled } = this.#reports;
-    return this.#error === undefined ? { settled } : { settled, error: this.#error.cause };
+    const wrapped = isAnnounced(this.#stderr());
+    return this.#error === undefined ? { settled, wrapped } : { settled, wrapped, error: this.#error.cause };
   }
 
   // -- reading ------------------------------------------------------------------------------------------------------
@@ -231,26 +234,35 @@ class Session {
   }
 
   async #offer(): Promise<void> {
-    const { source, client } = this.#o;
-    if (this.#o.report.signal.aborted || (source.done && this.#mayFinish)) {
+    const { source } = this.#o;
+    const spent = this.#submitted >= (this.#machine.extensions.limits.mailMax ?? Number.POSITIVE_INFINITY);
+    if (this.#o.report.signal.aborted || ((spent || source.done) && this.#mayFinish)) {
       this.#machine.finish();
       return;
     }
-    const full = this.#reports.busy || this.#machine.open >= this.#window;
-    const job = full ? undefined : source.take();
-    if (job === undefined) {
+    const full = spent || this.#reports.busy || this.#machine.open >= this.#window;
+    const taken = full ? undefined : source.take();
+    if (taken === undefined) {
       const change = this.#change.promise;
       this.#outbox.flush();
       await Promise.race(full || source.done ? [change] : [source.ready(), change]);
       return;
     }
-    const { entry, recipients } = job;
+    this.#submit(taken);
+  }
+
+  #submit(taken: Job): void {
+    const { source, client } = this.#o;
     const { extensions } = this.#machine;
+    const { now: job, later } = withinLimits(taken, extensions.limits);
+    if (later !== undefined) source.putBack(later);
+    const { entry, recipients } = job;
     const refusal =
       client.dialogue === 'bsmtp' ? undefined : unsendable(entry.envelope, { size: entry.size, extensions });
     if (refusal === undefined) {
       const key = this.#machine.submit({ envelope: { ...entry.envelope, recipients }, size: entry.size });
       this.#jobs.set(key, { job, receipt: undefined });
+      this.#submitted++;
     } else
       this.#reports.tell(
         job,
