@@ -6,6 +6,7 @@ export * from './direct.ts';
 export * from './entry.ts';
 export * from './env.ts';
 export * from './envelope.ts';
+export * from './far.ts';
 export * from './imap/index.ts';
 export * from './ledger.ts';
 export * from './link.ts';

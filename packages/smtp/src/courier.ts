@@ -23,7 +23,10 @@ export interface CourierOptions {
   readonly window?: number;
   /** How mail goes into the target; told by its name when absent. */
   readonly way?: Way;
-  /** Let far commands keep receipts of their replies, which tell what became of a message when the link was lost. True when absent. */
+  /**
+   * Let far commands keep receipts of their replies, which tell what became of a message when the link was lost. True when absent; where the far
+   * side refuses the command that keeps them (a forced command, an allow-list), mail goes there without, at once.
+   */
   readonly receipts?: boolean;
   readonly onEvent?: OnCourierEvent;
 }
@@ -43,7 +46,8 @@ export function createCourier(o: CourierOptions): Courier {
     return createCommandCourier({ link, target, helo, way: protocol });
   }
   const dialogue = o.dialogue ?? 'auto';
-  const receipts = o.receipts !== false && protocol === 'smtp' && target.type === 'exec' && dialogue !== 'bsmtp';
+  const wanted = o.receipts !== false && protocol === 'smtp' && target.type === 'exec' && dialogue !== 'bsmtp';
+  let refused = false;
   const windows = { receipt: o.window ?? STREAM_WINDOW, none: o.window ?? WINDOW_WITHOUT_RECEIPT };
   return async (batch, report) => {
     const resolver = new Resolver(link, report);
@@ -51,7 +55,10 @@ export function createCourier(o: CourierOptions): Courier {
       ...{ env, windows, onEvent: o.onEvent ?? ((): void => {}), skipNoise: target.type === 'exec' },
       open: ({ signal, receipt }) => link.open(receipt === undefined ? target : wrap(target, receipt), { signal }),
       client: async () => ({ helo, dialogue, protocol, window: windows.receipt }),
-      receiptName: () => (receipts ? newReceiptName() : undefined),
+      receiptName: () => (wanted && !refused ? newReceiptName() : undefined),
+      receiptRefused(told) {
+        refused = told;
+      },
       prepare: (entry) => resolver.prepare(entry),
     });
     await courier(batch, report).finally(() => void resolver.forget().catch(() => {}));

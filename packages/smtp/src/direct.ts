@@ -1,7 +1,6 @@
+/** Cut-through: each transaction has a session of its own, in lockstep, and its client hears every reply as it was given. */
 import {
-  type Channel,
   createDotEncoder,
-  createReplyParser,
   type Direct,
   type DirectTransaction,
   deadline,
@@ -14,16 +13,14 @@ import {
   LinkError,
   NO_EXTENSIONS,
   parseEhlo,
-  printable,
   type Recipient,
   type Reply,
-  raceAbort,
   replyClass,
   type Target,
   unsendable,
 } from '@postern/core';
+import { type Conversation, converse } from './conversation.ts';
 import { DeliveryError } from './error.ts';
-import { BLOCKED_TIMEOUT_MS, REPLY_TIMEOUT_MS } from './session-options.ts';
 import { wayOf } from './way.ts';
 
 /** What {@link createDirect} needs. */
@@ -38,30 +35,18 @@ export interface DirectOptions {
   readonly openMs: number;
 }
 
-/** Makes a {@link Direct} over channels of a link: each transaction has a session of its own, in lockstep. Does no I/O itself. */
+/** Makes a {@link Direct} over channels of a link. Does no I/O itself. */
 export function createDirect(o: DirectOptions): Direct {
   const way = wayOf(o.target);
+  const { link, target, env, helo } = o;
   return async (envelope, { size, signal }) => {
     if (way !== 'smtp' && way !== 'lmtp') {
-      throw new DeliveryError(`what takes mail at ${o.link.host} answers nothing`, { code: 'command' });
+      throw new DeliveryError(`what takes mail at ${link.host} answers nothing`, { code: 'command' });
     }
-    const late = (): Error =>
-      o.link.state.type === 'down'
-        ? o.link.state.error
-        : new LinkError(`${o.link.host} did not answer within ${o.openMs / 1000} s`, {
-            code: 'timeout',
-            layer: 'channel',
-          });
-    using limit = deadline(o.env, o.openMs, { parent: signal, reason: late });
-    const channel = await o.link.open(o.target, { signal: limit.signal });
-    const session = new DirectSession(channel, {
-      env: o.env,
-      lmtp: way === 'lmtp',
-      skipNoise: o.target.type === 'exec',
-    });
-    const onAbort = (): void => session.close();
-    signal.addEventListener('abort', onAbort, { once: true });
-    const refusal = await session.begin(envelope, { helo: o.helo, size, signal: limit.signal }).catch((error) => {
+    using limit = deadline(env, o.openMs, { parent: signal, reason: () => late(o) });
+    const conversation = await converse(link, target, { env, signal, opening: limit.signal });
+    const session = new DirectSession(conversation, way === 'lmtp');
+    const refusal = await session.begin(envelope, { helo, size, signal: limit.signal }).catch((error) => {
       session.close();
       throw error;
     });
@@ -71,39 +56,24 @@ export function createDirect(o: DirectOptions): Direct {
   };
 }
 
+function late({ link, openMs }: DirectOptions): Error {
+  if (link.state.type === 'down') return link.state.error;
+  return new LinkError(`${link.host} did not answer within ${openMs / 1000} s`, { code: 'timeout', layer: 'channel' });
+}
+
 /** One session with one transaction. */
 class DirectSession implements DirectTransaction {
-  readonly #channel: Channel;
-  readonly #env: Env;
+  readonly #conversation: Conversation;
   readonly #lmtp: boolean;
-  readonly #replies: Reply[] = [];
-  #error: Error | undefined;
-  #wake: () => void = () => {};
   #extensions: Extensions = NO_EXTENSIONS;
   #smtputf8 = false;
   #accepted = 0;
   /** No transaction is open: QUIT may be said. */
   #atRest = true;
 
-  constructor(channel: Channel, o: { env: Env; lmtp: boolean; skipNoise: boolean }) {
-    this.#channel = channel;
-    this.#env = o.env;
-    this.#lmtp = o.lmtp;
-    const parser = createReplyParser({ skipNoise: o.skipNoise });
-    const { stream } = channel;
-    stream.on('data', (chunk: Buffer) => {
-      for (const event of parser.push(chunk)) {
-        if (event.type === 'reply') this.#replies.push(event.reply);
-        else
-          this.#fail(
-            new DeliveryError(`the far side does not speak SMTP: ${printable(event.line, 120)}`, { code: 'protocol' }),
-          );
-      }
-      this.#wake();
-    });
-    stream.on('error', (error) => this.#fail(error));
-    stream.on('end', () => void this.#ended());
-    stream.on('close', () => void this.#ended());
+  constructor(conversation: Conversation, lmtp: boolean) {
+    this.#conversation = conversation;
+    this.#lmtp = lmtp;
   }
 
   /** Greeting, EHLO and MAIL; the reply that refuses one of them, or undefined. */
@@ -111,17 +81,8 @@ class DirectSession implements DirectTransaction {
     envelope: Omit<Envelope, 'recipients'>,
     o: { helo: string; size: number | undefined; signal: AbortSignal },
   ): Promise<Reply | undefined> {
-    const greeting = await raceAbort(this.#reply(REPLY_TIMEOUT_MS.greeting), o.signal);
-    if (replyClass(greeting) !== 2) return greeting;
-    const hello = await raceAbort(
-      this.#ask(`${this.#lmtp ? 'LHLO' : 'EHLO'} ${o.helo}\r\n`, REPLY_TIMEOUT_MS.hello),
-      o.signal,
-    );
-    if (replyClass(hello) === 2) this.#extensions = parseEhlo(hello);
-    else {
-      const old = await raceAbort(this.#ask(`HELO ${o.helo}\r\n`, REPLY_TIMEOUT_MS.hello), o.signal);
-      if (replyClass(old) !== 2) return old;
-    }
+    const refusal = await this.#hello(o.helo, o.signal);
+    if (refusal !== undefined) return refusal;
     const extensions = this.#extensions;
     const whole: Envelope = { ...envelope, recipients: [] };
     const unfit = unsendable(whole, { size: o.size ?? 0, extensions });
@@ -129,7 +90,7 @@ class DirectSession implements DirectTransaction {
     this.#smtputf8 = envelope.smtputf8;
     // Without an announced size there is none to tell (RFC 1870 §6).
     const told = o.size === undefined ? { ...extensions, size: false } : extensions;
-    const mail = await this.#ask(formatMail(whole, { size: o.size ?? 0, extensions: told }), REPLY_TIMEOUT_MS.mail);
+    const mail = await this.#conversation.ask(formatMail(whole, { size: o.size ?? 0, extensions: told }), 'mail');
     if (replyClass(mail) !== 2) return mail;
     this.#atRest = false;
     return undefined;
@@ -140,92 +101,44 @@ class DirectSession implements DirectTransaction {
       return { code: 452, enhanced: '4.5.3', lines: ['One recipient at a time here'] };
     }
     const command = formatRcpt(recipient, { extensions: this.#extensions, smtputf8: this.#smtputf8 });
-    const reply = await this.#ask(command, REPLY_TIMEOUT_MS.rcpt);
+    const reply = await this.#conversation.ask(command, 'rcpt');
     if (replyClass(reply) === 2) this.#accepted += 1;
     return reply;
   }
 
   async data(message: AsyncIterable<Uint8Array>): Promise<Reply> {
-    const go = await this.#ask('DATA\r\n', REPLY_TIMEOUT_MS.data);
+    const go = await this.#conversation.ask('DATA', 'data');
     if (replyClass(go) !== 3) return go;
     const dots = createDotEncoder();
     try {
-      for await (const chunk of message) await this.#write(dots.push(chunk));
+      for await (const chunk of message) await this.#conversation.write(dots.push(chunk));
     } catch (error) {
-      this.#fail(error instanceof Error ? error : new Error(String(error)));
-      this.close();
+      this.#conversation.abort(error instanceof Error ? error : new Error(String(error)));
       throw error;
     }
-    const reply = await this.#ask(dots.end(), REPLY_TIMEOUT_MS.final);
+    const reply = await this.#conversation.ask(dots.end(), 'final');
     this.#atRest = true;
     return reply;
   }
 
   close(): void {
-    const done = new DeliveryError('ended', { code: 'aborted' });
-    if (this.#error !== undefined || !this.#atRest) {
-      this.#fail(done);
-      this.#channel.abort(done);
-      return;
+    if (this.#atRest) void this.#conversation.farewell();
+    else this.#conversation.abort(new DeliveryError('ended', { code: 'aborted' }));
+  }
+
+  /** Greeting and EHLO, or HELO; the reply that refuses the session. */
+  async #hello(helo: string, signal: AbortSignal): Promise<Reply | undefined> {
+    const greeting = await this.#conversation.greeting(signal);
+    if (replyClass(greeting) !== 2) return greeting;
+    const hello = await this.#conversation.ask(`${this.#lmtp ? 'LHLO' : 'EHLO'} ${helo}`, 'hello', signal);
+    if (replyClass(hello) === 2) {
+      this.#extensions = parseEhlo(hello);
+      return undefined;
     }
-    this.#fail(done);
-    this.#channel.stream.end('QUIT\r\n');
-    this.#channel.stream.resume();
-    const timer = this.#env.schedule(REPLY_TIMEOUT_MS.quit, () => this.#channel.abort(done));
-    void this.#channel.exit.then(() => timer[Symbol.dispose]());
-  }
-
-  async #ask(command: string | Uint8Array, timeoutMs: number): Promise<Reply> {
-    // A reply nobody asked for, 421 mostly, answers whatever comes next.
-    if (this.#replies.length === 0) await this.#write(command);
-    return this.#reply(timeoutMs);
-  }
-
-  async #write(bytes: string | Uint8Array): Promise<void> {
-    if (this.#error !== undefined) throw this.#error;
-    const { stream } = this.#channel;
-    if (stream.write(bytes)) return;
-    using limit = this.#limit(BLOCKED_TIMEOUT_MS, 'took no data');
-    stream.once('drain', () => this.#wake());
-    await this.#until(() => !stream.writableNeedDrain, limit.signal);
-  }
-
-  async #reply(timeoutMs: number): Promise<Reply> {
-    using limit = this.#limit(timeoutMs, 'did not answer');
-    await this.#until(() => this.#replies.length > 0, limit.signal);
-    return this.#replies.shift() as Reply;
-  }
-
-  #limit(ms: number, what: string): ReturnType<typeof deadline> {
-    const reason = (): Error => new DeliveryError(`the far side ${what} for ${ms / 1000} s`, { code: 'timeout' });
-    return deadline(this.#env, ms, { reason });
-  }
-
-  /** Replies that came before an end still count. */
-  async #until(condition: () => boolean, signal: AbortSignal): Promise<void> {
-    while (!condition()) {
-      if (this.#error !== undefined) throw this.#error;
-      await raceAbort(
-        new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        }),
-        signal,
-      );
-    }
-  }
-
-  async #ended(): Promise<void> {
-    const exit = await this.#channel.exit;
-    const words = printable(this.#channel.stderrTail().toString('utf8').trim(), 300);
-    const closed = new DeliveryError(`the far side closed the session${words === '' ? '' : `: ${words}`}`, {
-      code: 'closed',
-    });
-    this.#fail(exit.type === 'lost' ? exit.error : closed);
-  }
-
-  #fail(error: Error): void {
-    this.#error ??= error;
-    this.#wake();
+    // RFC 5321 §3.2: a server without EHLO still takes HELO. LMTP has none (RFC 2033 §4.1).
+    if (this.#lmtp || replyClass(hello) !== 5) return hello;
+    const old = await this.#conversation.ask(`HELO ${helo}`, 'hello', signal);
+    return replyClass(old) === 2 ? undefined : old;
   }
 }
 

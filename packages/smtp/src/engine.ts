@@ -1,3 +1,4 @@
+/** Session after session, as long as each gets somewhere, until the batch is exhausted; what no session settles is told, once. */
 import {
   type Channel,
   type ClientOptions,
@@ -24,6 +25,8 @@ export interface EngineOptions {
   client(): Promise<ClientOptions>;
   /** A name for the receipt of the next session; undefined where none can be kept. */
   receiptName(): string | undefined;
+  /** The far side refuses what would keep a receipt, so that there are none from now on; or it refuses whatever comes, and nothing is known. */
+  receiptRefused(refused: boolean): void;
   /** What became of an entry's earlier attempts is told to `report`; returns the recipients to send to. */
   prepare(entry: Entry, report: CourierReport): Promise<readonly Recipient[]>;
   readonly skipNoise: boolean;
@@ -34,12 +37,17 @@ export interface EngineOptions {
   readonly onEvent: OnCourierEvent;
 }
 
+interface Result extends SessionResult {
+  /** The next session may fare better, and at once: it does without a receipt. */
+  readonly again: boolean;
+}
+
 /** How often an entry may come back from sessions that ended before it had its turn. */
 const MAX_RETURNS = 10;
 
 /** A courier that runs session after session, as long as each gets somewhere, until the batch is exhausted. */
 export function createEngine(o: EngineOptions): Courier {
-  const run = async (source: JobSource, report: CourierReport, number: number): Promise<SessionResult> => {
+  const run = async (source: JobSource, report: CourierReport, number: number): Promise<Result> => {
     const { env, onEvent, skipNoise, windows, upgrade } = o;
     const receipt = o.receiptName();
     const client = { ...(await raceAbort(o.client(), report.signal)), careful: number > 1 };
@@ -48,9 +56,11 @@ export function createEngine(o: EngineOptions): Courier {
     const result = await runSession({
       ...{ channel, number, client, receipt, windows, upgrade, skipNoise, source, report, env, onEvent },
     });
-    const { settled, ...rest } = result;
+    const { settled, wrapped: _, ...rest } = result;
     onEvent({ type: 'closed', session: number, settled, ...('error' in rest ? { error: rest.error } : {}) });
-    return result;
+    const refused = receipt !== undefined && !result.wrapped && isEndedCommand(result.error);
+    if (isEndedCommand(result.error)) o.receiptRefused(refused);
+    return { ...result, again: refused };
   };
   return async (batch, report) => {
     const source = new JobSource(batch, (entry) => o.prepare(entry, report));
@@ -58,7 +68,7 @@ export function createEngine(o: EngineOptions): Courier {
       for (let number = 1; !(await isDone(source, report.signal)); number++) {
         report.signal.throwIfAborted();
         const result = await run(source, report, number);
-        if ('error' in result && !mayGoOn(result, report.signal)) throw result.error;
+        if ('error' in result && !result.again && !mayGoOn(result, report.signal)) throw result.error;
         await giveUp(source, report, (job) => job.returns >= MAX_RETURNS);
       }
     } catch (error) {
@@ -68,6 +78,11 @@ export function createEngine(o: EngineOptions): Courier {
       source.close();
     }
   };
+}
+
+/** What a forced command or an allow-list does to a command that it does not know: it ends before it greets. */
+function isEndedCommand(error: unknown): boolean {
+  return error instanceof DeliveryError && error.code === 'command';
 }
 
 /** Waits for the first entry, so that no session is opened for an empty batch. */

@@ -1,6 +1,7 @@
 export { type CourierOptions, createCourier } from './courier.ts';
 export { createDirect, type DirectOptions } from './direct.ts';
 export { DeliveryError, type DeliveryErrorCode } from './error.ts';
+export { type EtrnOptions, requestQueueRun } from './etrn.ts';
 export type { CourierEvent, OnCourierEvent } from './event.ts';
 export { greetSmtp } from './greet.ts';
 export { findSmtp, type SmtpProbe, type SmtpTrial } from './probe.ts';

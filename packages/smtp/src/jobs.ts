@@ -1,4 +1,5 @@
-import type { Entry, Recipient } from '@postern/core';
+/** What is left to send, one transaction's worth at a time; what a session did not settle comes back first. */
+import type { Entry, Limits, Recipient } from '@postern/core';
 
 /** An entry, or the part of its recipients that goes into one transaction. */
 export interface Job {
@@ -84,6 +85,23 @@ export class JobSource {
       this.#pulling = undefined;
     }
   }
+}
+
+/** A job within the server's limits (RFC 9422), and what is left of it for another transaction. */
+export function withinLimits(job: Job, limits: Limits): { now: Job; later: Job | undefined } {
+  const most = limits.rcptMax ?? Number.POSITIVE_INFINITY;
+  const mostDomains = limits.rcptDomainMax ?? Number.POSITIVE_INFINITY;
+  const domains = new Set<string>();
+  const now: Recipient[] = [];
+  const later: Recipient[] = [];
+  for (const recipient of job.recipients) {
+    const domain = recipient.to.slice(recipient.to.lastIndexOf('@') + 1).toLowerCase();
+    const fits = now.length < most && (domains.has(domain) || domains.size < mostDomains);
+    if (fits) domains.add(domain);
+    (fits ? now : later).push(recipient);
+  }
+  if (later.length === 0) return { now: job, later: undefined };
+  return { now: { ...job, recipients: now }, later: { ...job, recipients: later } };
 }
 
 function toJobs(entry: Entry, recipients: readonly Recipient[]): Job[] {

@@ -1,13 +1,4 @@
-import {
-  type Env,
-  formatTarget,
-  type Link,
-  LinkError,
-  printable,
-  quoteAll,
-  raceAbort,
-  type Target,
-} from '@postern/core';
+import { type Env, formatTarget, type Link, LinkError, printable, quoteAll, runFar, type Target } from '@postern/core';
 import { DeliveryError } from './error.ts';
 import { greetSmtp } from './greet.ts';
 import { wayOf } from './way.ts';
@@ -80,18 +71,7 @@ async function listPrograms(link: Link, signal: AbortSignal): Promise<Map<string
   const names = [...NETCATS, 'sendmail'];
   const script = `PATH="${PATHS}"; for p in "$@"; do w=$(command -v "$p") && echo "postern found $p $w"; done; exit 0`;
   const command = quoteAll(['sh', '-c', script, 'sh', ...names]);
-  const channel = await link.open({ type: 'exec', command }, { signal });
-  let text = '';
-  channel.stream.on('error', () => {});
-  channel.stream.on('data', (chunk: Buffer) => {
-    if (text.length < MAX_OUTPUT_OCTETS) text += chunk.toString('latin1');
-  });
-  channel.stream.end();
-  const exit = await raceAbort(channel.exit, signal).catch((error) => {
-    channel.abort(error);
-    throw error;
-  });
-  if (exit.type === 'lost') throw exit.error;
-  const found = text.matchAll(/^postern found (\S+) ([\w./-]+)\r?$/gm);
+  const { output } = await runFar(link, command, { signal, maxOctets: MAX_OUTPUT_OCTETS });
+  const found = output.toString('latin1').matchAll(/^postern found (\S+) ([\w./-]+)\r?$/gm);
   return new Map([...found].map(([, name = '', path = '']) => [name, path]));
 }

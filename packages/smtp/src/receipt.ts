@@ -26,6 +26,12 @@ const DIRECTORY = '$HOME/.postern/receipts';
 const KEEP_DAYS = 14;
 /** An orphaned session from which nothing came for so long is ended, seconds. */
 const QUIET_SECONDS = 30;
+/** An orphaned session is ended after so long, quiet or not, seconds. */
+export const ORPHAN_LIFE_SECONDS = 600;
+/** Replies of one session are kept up to here, octets; past it the far session is ended, and its receipt proves nothing. */
+export const MAX_RECEIPT_OCTETS = 4_194_304;
+/** What `ulimit -f` counts in (POSIX), octets. */
+const BLOCK_OCTETS = 512;
 const ANNOUNCEMENT = 'postern: receipt';
 const SENT = 'postern sent';
 const END = 'postern end';
@@ -51,8 +57,8 @@ const END_GROUP: string = [
 ].join('; ');
 /**
  * `$r` holds the replies, `$r.n` the count of octets once input has ended, `$r.pid` what copies input. `tee` writes to `wc` first, so the count is
- * never too small. An orphan that is quiet ends its process group, which under
- * sshd (which calls setsid) is its session alone.
+ * never too small. An orphan that is quiet, or old, ends its process group, which under sshd (which calls setsid) is its session alone; so does one
+ * that says more than a receipt holds.
  */
 const WRAPPER: string = [
   'umask 077',
@@ -67,11 +73,16 @@ const WRAPPER: string = [
   // The near side closes after the goodbye; without one, its link is gone.
   'case "$(tail -n 1 "$r")" in 221*) exit;; esac',
   's=',
-  `while sleep ${QUIET_SECONDS}; do n=$(wc -c <"$r"); if [ "$n" = "$s" ]; then ${END_GROUP}; fi; s=$n; done`,
+  'i=0',
+  `while sleep ${QUIET_SECONDS}; do n=$(wc -c <"$r"); i=$((i+${QUIET_SECONDS}))`,
+  `if [ "$n" = "$s" ] || [ $i -ge ${ORPHAN_LIFE_SECONDS} ]; then ${END_GROUP}; fi; s=$n; done`,
   '} >/dev/null 2>&1 & f=$! ',
   'exec 3<&-',
-  'eval "$2" <"$r.in" | tee -i "$r" 2>/dev/null',
+  // The limit ends `tee` with a signal; what else fails there (a full disk) leaves the session alone.
+  `eval "$2" <"$r.in" | { (ulimit -c 0; ulimit -f ${MAX_RECEIPT_OCTETS / BLOCK_OCTETS}; exec tee -i "$r")`,
+  `if [ $? -gt 128 ]; then ${END_GROUP}; fi; } 2>/dev/null`,
   'kill $f 2>/dev/null',
+  `if [ "$(wc -c <"$r")" -ge ${MAX_RECEIPT_OCTETS} ]; then rm -f "$r.n"; : >"$r"; fi`,
   // QUIT is written when every outcome is durable on the near side.
   `case "$(tail -n 1 "$r")" in 221*) rm -f "$r";; *) printf "\\n" >>"$r"`,
   `if [ -s "$r.n" ]; then printf "${SENT} %s\\n" $(cat "$r.n") >>"$r"; fi`,

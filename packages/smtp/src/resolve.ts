@@ -1,3 +1,4 @@
+/** Looks up what became of earlier attempts: each receipt is fetched once, and only what it proves is told. */
 import {
   type CourierReport,
   type Entry,
@@ -5,14 +6,22 @@ import {
   type Link,
   type Outcome,
   type Recipient,
-  raceAbort,
+  runFar,
 } from '@postern/core';
-import { fetchCommand, judge, parsePlace, parseReceipt, type Receipt, removeCommand } from './receipt.ts';
+import {
+  fetchCommand,
+  judge,
+  MAX_RECEIPT_OCTETS,
+  parsePlace,
+  parseReceipt,
+  type Receipt,
+  removeCommand,
+} from './receipt.ts';
 
 /** How long a far session that goes on without its link is waited for, seconds. */
 export const ORPHAN_WAIT_SECONDS = 20;
-/** Largest receipt that is read, octets. */
-const MAX_RECEIPT_OCTETS = 16_777_216;
+/** Room for a receipt and its trailer, octets. */
+const MAX_FETCH_OCTETS = MAX_RECEIPT_OCTETS + 4096;
 
 /** Looks up what became of earlier attempts, one fetch per receipt. */
 export class Resolver {
@@ -82,21 +91,7 @@ export class Resolver {
 
   /** Output of a far command, or undefined when it failed. Rejects when the link is lost. */
   async #run(command: string): Promise<Buffer | undefined> {
-    const { signal } = this.#report;
-    const channel = await this.#link.open({ type: 'exec', command }, { signal });
-    const chunks: Buffer[] = [];
-    let octets = 0;
-    channel.stream.on('error', () => {});
-    channel.stream.on('data', (chunk: Buffer) => {
-      octets += chunk.length;
-      if (octets <= MAX_RECEIPT_OCTETS) chunks.push(chunk);
-    });
-    channel.stream.end();
-    const exit = await raceAbort(channel.exit, signal).catch((error) => {
-      channel.abort(error);
-      throw error;
-    });
-    if (exit.type === 'lost') throw exit.error;
-    return exit.type === 'exit' && exit.code === 0 && octets <= MAX_RECEIPT_OCTETS ? Buffer.concat(chunks) : undefined;
+    const far = await runFar(this.#link, command, { signal: this.#report.signal, maxOctets: MAX_FETCH_OCTETS });
+    return far.exit.type === 'exit' && far.exit.code === 0 && !far.cut ? far.output : undefined;
   }
 }

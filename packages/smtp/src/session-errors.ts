@@ -1,3 +1,4 @@
+/** Why a session ended, in one sentence each. */
 import { type ClientEvent, printable, replyText } from '@postern/core';
 import { DeliveryError } from './error.ts';
 
@@ -19,4 +20,11 @@ export function outOfStep(event: ClientEvent & { type: 'out-of-step' }): Deliver
   const said = printable(replyText(event.reply), 120);
   const message = `the session is out of step: ${said} in answer to ${event.at}`;
   return new DeliveryError(message, { code: 'protocol', reply: event.reply });
+}
+
+/** What answers speaks something else; `said`: its first words. */
+export function notSmtp(said: string): DeliveryError {
+  return new DeliveryError(`what answers is no SMTP server: ${printable(JSON.stringify(said.slice(0, 200)), 200)}`, {
+    code: 'protocol',
+  });
 }

@@ -1,3 +1,4 @@
+/** What one session needs, and the times it keeps. */
 import type { Duplex } from 'node:stream';
 import type { AwaitedCommand, Channel, ClientOptions, CourierReport, Env } from '@postern/core';
 import type { OnCourierEvent } from './event.ts';
@@ -16,6 +17,8 @@ export const REPLY_TIMEOUT_MS: Readonly<Record<AwaitedCommand, number>> = {
   final: 600_000,
   quit: 5_000,
 };
+/** How long what has said something that is no greeting may go on without one: it is no SMTP server, or a shell that hangs. */
+export const STRANGER_MS = 10_000;
 /** How long the far side may take no byte at all (RFC 5321 §4.5.3.2.5). */
 export const BLOCKED_TIMEOUT_MS = 180_000;
 /** After 421, and after the signal aborts: how long replies under way are still read. */
@@ -56,4 +59,6 @@ export interface SessionResult {
   readonly error?: unknown;
   /** Outcomes reported. */
   readonly settled: number;
+  /** The far side ran the wrapper that keeps receipts. */
+  readonly wrapped: boolean;
 }

@@ -8,24 +8,26 @@ import {
   type Deferred,
   deferred,
   LinkError,
+  lastWords,
   printable,
   type ReplyEvent,
   type ReplyParser,
   unsendable,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
-import type { Job } from './jobs.ts';
+import { type Job, withinLimits } from './jobs.ts';
 import { Outbox } from './outbox.ts';
 import { pour } from './pour.ts';
 import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
 import { Reports } from './reports.ts';
-import { closedBy, outOfStep, refusedBy } from './session-errors.ts';
+import { closedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
 import {
   BLOCKED_TIMEOUT_MS,
   LINGER_MS,
   REPLY_TIMEOUT_MS,
   type SessionOptions,
   type SessionResult,
+  STRANGER_MS,
   WINDOW_START,
   WINDOW_STEP,
 } from './session-options.ts';
@@ -51,12 +53,15 @@ class Session {
   #parser: ReplyParser = createReplyParser();
   #change: Deferred<void> = deferred();
   #lingering: Disposable | undefined;
+  #stranger: Disposable | undefined;
   #closing: DeliveryError | undefined;
   #error: { readonly cause: unknown } | undefined;
   #ready = false;
   #hasReceipt = false;
   /** Messages taken. */
   #accepted = 0;
+  /** Transactions begun. */
+  #submitted = 0;
 
   constructor(o: SessionOptions) {
     this.#o = o;
@@ -79,13 +84,15 @@ class Session {
     signal.removeEventListener('abort', onAbort);
     this.#watchdog[Symbol.dispose]();
     this.#lingering?.[Symbol.dispose]();
+    this.#stranger?.[Symbol.dispose]();
     this.#outbox[Symbol.dispose]();
     this.#close();
     this.#wake();
     await writing;
     await this.#reports.idle();
     const { settled } = this.#reports;
-    return this.#error === undefined ? { settled } : { settled, error: this.#error.cause };
+    const wrapped = isAnnounced(this.#stderr());
+    return this.#error === undefined ? { settled, wrapped } : { settled, wrapped, error: this.#error.cause };
   }
 
   // -- reading ------------------------------------------------------------------------------------------------------
@@ -104,6 +111,10 @@ class Session {
   readonly #onData = (chunk: Buffer): void => {
     this.#watchdog.progress();
     for (const event of this.#parser.push(chunk)) this.#read(event);
+    this.#stranger?.[Symbol.dispose]();
+    if (this.#parser.noise !== '' && this.#error === undefined) {
+      this.#stranger = this.#o.env.schedule(STRANGER_MS, () => this.#fail(notSmtp(this.#parser.noise)));
+    }
     this.#wake();
   };
 
@@ -178,10 +189,7 @@ class Session {
   /** The far side's output has ended. Its exit comes after that, and says more. */
   async #ended(): Promise<void> {
     if (this.#error !== undefined) return;
-    const late = deferred<undefined>();
-    const timer = this.#o.env.schedule(LINGER_MS, () => late.resolve(undefined));
-    const exit = await Promise.race([this.#o.channel.exit, late.promise]);
-    timer[Symbol.dispose]();
+    const { exit } = await lastWords(this.#o.channel, this.#o.env, LINGER_MS);
     if (exit?.type === 'lost') this.#fail(exit.error);
     else if (this.#closing !== undefined) this.#fail(this.#closing);
     else {
@@ -226,26 +234,35 @@ class Session {
   }
 
   async #offer(): Promise<void> {
-    const { source, client } = this.#o;
-    if (this.#o.report.signal.aborted || (source.done && this.#mayFinish)) {
+    const { source } = this.#o;
+    const spent = this.#submitted >= (this.#machine.extensions.limits.mailMax ?? Number.POSITIVE_INFINITY);
+    if (this.#o.report.signal.aborted || ((spent || source.done) && this.#mayFinish)) {
       this.#machine.finish();
       return;
     }
-    const full = this.#reports.busy || this.#machine.open >= this.#window;
-    const job = full ? undefined : source.take();
-    if (job === undefined) {
+    const full = spent || this.#reports.busy || this.#machine.open >= this.#window;
+    const taken = full ? undefined : source.take();
+    if (taken === undefined) {
       const change = this.#change.promise;
       this.#outbox.flush();
       await Promise.race(full || source.done ? [change] : [source.ready(), change]);
       return;
     }
-    const { entry, recipients } = job;
+    this.#submit(taken);
+  }
+
+  #submit(taken: Job): void {
+    const { source, client } = this.#o;
     const { extensions } = this.#machine;
+    const { now: job, later } = withinLimits(taken, extensions.limits);
+    if (later !== undefined) source.putBack(later);
+    const { entry, recipients } = job;
     const refusal =
       client.dialogue === 'bsmtp' ? undefined : unsendable(entry.envelope, { size: entry.size, extensions });
     if (refusal === undefined) {
       const key = this.#machine.submit({ envelope: { ...entry.envelope, recipients }, size: entry.size });
       this.#jobs.set(key, { job, receipt: undefined });
+      this.#submitted++;
     } else
       this.#reports.tell(
         job,

@@ -85,6 +85,7 @@ export function createSmarthostCourier(o: SmarthostOptions): Courier {
       return { helo, dialogue: o.dialogue ?? 'auto', startTls, ...(known === undefined ? {} : { credentials: known }) };
     },
     receiptName: () => undefined,
+    receiptRefused() {},
     prepare: async (entry) => entry.envelope.recipients,
     upgrade: (stream, signal) => secure(stream as Socket, { tls, env, signal }),
   });

@@ -161,6 +161,11 @@ const LAW: Readonly<Record<AwaitedCommand, Readonly<Partial<Record<2 | 3 | 4 | 5
   quit: { 2: 'over', 4: 'over', 5: 'over' },
 };
 
+/** True when a reply of this class may answer the command: all others are out of step (rule 1). */
+export function mayAnswer(command: AwaitedCommand, reply: Reply): boolean {
+  return LAW[command][replyClass(reply)] !== undefined;
+}
+
 /** In the `bsmtp` dialogue only these classes keep the matching going (rule 5). */
 const EXPECTED: Readonly<Partial<Record<AwaitedCommand, 2 | 3>>> = { mail: 2, rcpt: 2, data: 3, final: 2 };
 
@@ -340,8 +345,7 @@ export function createClient(o: ClientOptions): ClientMachine {
   };
   const logIn = (credentials: Credentials): ClientEvent[] => {
     if (extensions.auth.includes('PLAIN')) {
-      const secret = Buffer.from(`\0${credentials.user}\0${credentials.password}`).toString('base64');
-      ask(`AUTH PLAIN ${secret}`, 'auth');
+      ask(`AUTH PLAIN ${Buffer.from(plainSecret(credentials)).toString('base64')}`, 'auth');
     } else if (extensions.auth.includes('LOGIN')) ask('AUTH LOGIN', 'auth');
     else return refuse('auth', 'the server offers neither AUTH PLAIN nor AUTH LOGIN');
     return [];
@@ -356,8 +360,11 @@ export function createClient(o: ClientOptions): ClientMachine {
     return o.credentials === undefined ? enter() : logIn(o.credentials);
   };
   const challenge = (credentials: Credentials | undefined, reply: Reply): ClientEvent[] => {
-    const answer = [credentials?.user, credentials?.password][challenges++];
-    if (answer === undefined || extensions.auth.includes('PLAIN')) return outOfStep('auth', reply);
+    const plain = extensions.auth.includes('PLAIN');
+    // A server that overlooks the initial response asks for it (RFC 4954 §4).
+    const answers = plain ? [plainSecret(credentials)] : [credentials?.user, credentials?.password];
+    const answer = answers[challenges++];
+    if (credentials === undefined || answer === undefined) return outOfStep('auth', reply);
     ask(Buffer.from(answer).toString('base64'), 'auth');
     return [];
   };
@@ -535,6 +542,11 @@ export function createClient(o: ClientOptions): ClientMachine {
       return extensions;
     },
   };
+}
+
+/** RFC 4616 §2. */
+function plainSecret(credentials: Credentials | undefined): string {
+  return `\0${credentials?.user}\0${credentials?.password}`;
 }
 
 const REFUSALS: Readonly<Partial<Record<AwaitedCommand, string>>> = {

@@ -1,3 +1,4 @@
+/** What a server offers, as its EHLO reply says. */
 import type { Reply } from '../outcome.ts';
 
 /** What a server's EHLO (or LHLO) reply offers (RFC 5321 §4.1.1.1). */
@@ -22,9 +23,27 @@ export interface Extensions {
   readonly size: boolean;
   /** The largest message taken, octets; absent when not told (RFC 1870 §4: 0 or no number). */
   readonly maxSize?: number;
+  /** RFC 9422: what the server takes at most; only what it told. */
+  readonly limits: Limits;
   /** SASL mechanisms in upper case (RFC 4954), in the server's order. */
   readonly auth: readonly string[];
 }
+
+/** RFC 9422 §4, counts from 1. */
+export interface Limits {
+  /** Transactions a session. */
+  readonly mailMax?: number;
+  /** Recipients a transaction. */
+  readonly rcptMax?: number;
+  /** Domains of a transaction's recipients. */
+  readonly rcptDomainMax?: number;
+}
+
+const LIMITS: Readonly<Record<string, keyof Limits>> = {
+  MAILMAX: 'mailMax',
+  RCPTMAX: 'rcptMax',
+  RCPTDOMAINMAX: 'rcptDomainMax',
+};
 
 /** What there is after HELO. */
 export const NO_EXTENSIONS: Extensions = extensionsOf(new Map(), false);
@@ -57,6 +76,18 @@ function extensionsOf(keywords: ReadonlyMap<string, string>, esmtp: boolean): Ex
     startTls: keywords.has('STARTTLS'),
     size: size !== undefined,
     ...(maxSize > 0 ? { maxSize } : {}),
+    limits: limitsOf(keywords.get('LIMITS') ?? ''),
     auth: [...new Set((keywords.get('AUTH') ?? '').toUpperCase().split(/\s+/).filter(Boolean))],
   };
+}
+
+/** `MAILMAX=10 RCPTMAX=100`; what is unknown or no count is skipped (RFC 9422 §3). */
+function limitsOf(text: string): Limits {
+  const limits: { -readonly [K in keyof Limits]: Limits[K] } = {};
+  for (const word of text.split(/\s+/)) {
+    const [, name = '', count] = /^([A-Z0-9-]+)=([1-9][0-9]{0,5})$/i.exec(word) ?? [];
+    const key = LIMITS[name.toUpperCase()];
+    if (key !== undefined) limits[key] = Number(count);
+  }
+  return limits;
 }

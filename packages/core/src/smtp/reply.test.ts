@@ -61,6 +61,34 @@ describe('the reply parser', () => {
     expect(whole('x\n'.repeat(MAX_NOISE_OCTETS), { skipNoise: true })).toMatchObject([{ type: 'malformed' }]);
     expect(whole('x'.repeat(MAX_NOISE_OCTETS + 1), { skipNoise: true })).toMatchObject([{ type: 'malformed' }]);
   });
+  for (const noise of ['\x1b]0;gate\x07', '\x1b[0m', 'gate$ ', 'Welcome!\ngate> ', 'you have 220 new mails\ngate$ ']) {
+    for (const [name, chunks] of splits(Buffer.from(`${noise}220 mx ready\r\n250 ok\r\n`, 'latin1'))) {
+      test(`finds the greeting behind ${JSON.stringify(noise)}, which has no line end, fed ${name}`, () => {
+        expect(parse(chunks, { skipNoise: true })).toEqual([
+          { type: 'reply', reply: { code: 220, lines: ['mx ready'] } },
+          { type: 'reply', reply: { code: 250, lines: ['ok'] } },
+        ]);
+      });
+    }
+  }
+  test('takes no number in what a shell prints for a greeting', () => {
+    expect(whole('you have 220 new mails\n1220 mx\r\n220 mx\r\n', { skipNoise: true })).toMatchObject([
+      { reply: { lines: ['mx'] } },
+    ]);
+    expect(whole('gate$ 220 mx\r\n')).toMatchObject([{ type: 'malformed' }]);
+  });
+  test('shows what came instead of a greeting, until one begins', () => {
+    const parser = createReplyParser({ skipNoise: true });
+    for (const [chunk, noise] of [
+      ['Welcome\n', 'Welcome\n'],
+      ['login: ', 'Welcome\nlogin: '],
+      ['\n220-', ''],
+      ['wait\r\n', ''],
+    ] as const) {
+      parser.push(Buffer.from(chunk));
+      expect(parser.noise).toBe(noise);
+    }
+  });
   test('reads back every reply it formats', () => {
     const text = fc.string({ maxLength: 60 }).map((line) => line.replace(/[\r\n\u0100-\uffff]/g, ''));
     const plain = text.filter((line) => !/^[245]\.\d/.test(line));

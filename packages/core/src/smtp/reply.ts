@@ -20,12 +20,21 @@ export type ReplyEvent =
 /** Incremental reply parser. */
 export interface ReplyParser {
   push(chunk: Uint8Array): ReplyEvent[];
+  /** What was read before the greeting and is none, latin1, at most {@link MAX_NOISE_OCTETS}; empty once a reply has begun. */
+  readonly noise: string;
   /** Something of a reply that has not ended was read. */
   readonly pending: boolean;
 }
 
+/** A whole line of a reply, for noise: a bare code is none. */
+const REPLY_LIKE = /^[2-5][0-9]{2}[ -]/;
 /** A line of a reply: three digits, then a space, a hyphen or nothing (RFC 5321 §4.2: the text may be absent). */
 const LINE = /^([2-5][0-9]{2})(?:([ -])(.*))?$/s;
+/**
+ * A greeting behind octets without a line end: a title escape of a `.bashrc`, a prompt. It must end in CRLF, as servers write it and shells do not, so
+ * that `you have 220 new mails` is none.
+ */
+const GLUED = /^.*(?<![0-9])((?:220|421|554)[ -].*)$/s;
 /** RFC 2034 §4, RFC 3463 §2. */
 const ENHANCED = /^([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)/;
 
@@ -35,9 +44,11 @@ const ENHANCED = /^([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)/;
  */
 export function createReplyParser(o: { skipNoise?: boolean } = {}): ReplyParser {
   let noise = o.skipNoise === true;
+  let begun = false;
   let dead = false;
   let octets = 0;
   let noiseOctets = 0;
+  let skipped = '';
   let partial = '';
   let lines: { code: string; text: string }[] = [];
 
@@ -49,12 +60,18 @@ export function createReplyParser(o: { skipNoise?: boolean } = {}): ReplyParser 
   };
   const takeNoise = (length: number, line: string): ReplyEvent | undefined => {
     noiseOctets += length;
+    if (noiseOctets <= MAX_NOISE_OCTETS) skipped += `${line}\n`;
     return noiseOctets > MAX_NOISE_OCTETS ? fail('no greeting, only other output', line) : undefined;
   };
   const takeLine = (raw: string): ReplyEvent | undefined => {
-    const line = raw.endsWith('\r') ? raw.slice(0, -1) : raw;
-    if (noise && !/^[2-5][0-9]{2}[ -]/.test(line)) return takeNoise(raw.length + 1, line);
+    let line = raw.endsWith('\r') ? raw.slice(0, -1) : raw;
+    if (noise && !REPLY_LIKE.test(line)) {
+      const glued = raw.endsWith('\r') ? GLUED.exec(line)?.[1] : undefined;
+      if (glued === undefined) return takeNoise(raw.length + 1, line);
+      line = glued;
+    }
     noise = false;
+    begun = true;
     octets += raw.length + 1;
     const [, code, separator, text = ''] = LINE.exec(line) ?? [];
     if (code === undefined) return fail('not a reply line', line);
@@ -90,6 +107,9 @@ export function createReplyParser(o: { skipNoise?: boolean } = {}): ReplyParser 
         if (event !== undefined) events.push(event);
       }
       return events;
+    },
+    get noise() {
+      return begun || dead || REPLY_LIKE.test(partial) ? '' : (skipped + partial).slice(0, MAX_NOISE_OCTETS);
     },
     get pending() {
       return partial !== '' || lines.length > 0;

@@ -41,7 +41,8 @@ export function acceptedCount(replies: TransactionReplies): number {
 /**
  * One verdict per recipient, in the envelope's order. The most specific reply counts: MAIL's refusal, RCPT's refusal, DATA's refusal, the final
  * reply. A 5yz that was the session's very last word, with commands after it unanswered, is only a deferral: Exim 4.96 sends `554 Too
- * many syntax or protocol errors` as an extra reply and closes, so that it would be matched to an innocent command.
+ * many syntax or protocol errors` as an extra reply and closes, so that it would be matched to an innocent command. So is one that is
+ * {@link isAboutClient}.
  */
 export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict[] {
   const accepted = acceptedCount(replies);
@@ -76,12 +77,25 @@ export function isGoodbye(reply: Reply): boolean {
   );
 }
 
+/** The greeting name, the address, or the missing login or TLS of the client: words of Postfix 3.x (`smtpd_*_restrictions`), Exim 4.9x and sendmail 8. */
+const ABOUT_CLIENT =
+  /\b(?:helo|ehlo) (?:command )?(?:name )?(?:rejected|refused|invalid)|client host (?:rejected|\[)|need fully-qualified hostname|(?:invalid|bad|wrong|unresolvable) (?:helo|ehlo)|authentication required|must issue a STARTTLS/i;
+
+/**
+ * True for a refusal of MAIL or RCPT that is aimed at this host, whatever it brings: what the server thinks of our name or address, of no login, of
+ * no TLS (RFC 4954 §6, RFC 3207 §4: 530; RFC 7372 §3.2: X.7.25). It is a fault of the session that somebody can mend, so no letter bounces for it.
+ */
+export function isAboutClient(reply: Reply): boolean {
+  return reply.code === 530 || reply.enhanced?.slice(1) === '.7.25' || ABOUT_CLIENT.test(reply.lines.join(' '));
+}
+
 function isRefusal(reply: Reply | undefined): reply is Reply {
   return reply !== undefined && replyClass(reply) >= 4;
 }
 
 function refused(reply: Reply, end: SessionEnd | undefined): Verdict {
   if (isGoodbye(reply)) return { type: 'unsent', reply };
-  if (reply === end?.suspect && replyClass(reply) === 5) return { type: 'deferred', reply, reason: replyText(reply) };
+  const innocent = reply === end?.suspect || isAboutClient(reply);
+  if (innocent && replyClass(reply) === 5) return { type: 'deferred', reply, reason: replyText(reply) };
   return outcomeOf(reply);
 }

@@ -1,6 +1,7 @@
 /** `[[forward]]` and `[[reverse]]` at work; none leads back into a listener of the daemon's own. */
 import { isDeepStrictEqual } from 'node:util';
 import { type Admit, type Env, parseTarget, printable } from '@postern/core';
+import { requestQueueRun } from '@postern/smtp';
 import {
   type ForwardEvent,
   type HostLink,
@@ -16,7 +17,6 @@ import { leadsTo } from '../config/rules.ts';
 import type { ListenAddress } from '../config/units.ts';
 import type { ForwardStatus, ReverseStatus } from '../control/status.ts';
 import type { BoundListener } from '../net/listen.ts';
-import { requestQueueRun } from './etrn.ts';
 import type { Host, Hosts } from './hosts.ts';
 import type { ListenerTable, Wanted } from './listeners.ts';
 import type { Logger } from './log.ts';

@@ -1,0 +1,52 @@
+/** What replies mean: who is meant by a refusal, and what becomes of the letter. */
+import { describe, expect, test } from 'vitest';
+import type { Reply } from '../outcome.ts';
+import { createReplyParser } from './reply.ts';
+import { verdicts } from './verdict.ts';
+
+function reply(text: string): Reply {
+  const [event] = createReplyParser().push(Buffer.from(`${text}\r\n`));
+  if (event?.type !== 'reply') throw new Error(`no reply: ${text}`);
+  return event.reply;
+}
+const OK = reply('250 ok');
+
+/** The verdict on a lone recipient that was refused with this, at RCPT and at MAIL. */
+function refusedWith(text: string): string[] {
+  const told = { data: undefined, perRecipient: false, finals: [], left: false };
+  const atRcpt = verdicts({ ...told, mail: OK, rcpt: [reply(text)] });
+  const atMail = verdicts({ ...told, mail: reply(text), rcpt: [undefined] });
+  return [...atRcpt, ...atMail].map(({ type }) => type);
+}
+
+describe('a refusal of this host bounces no letter', () => {
+  for (const text of [
+    '504 5.5.2 <laptop>: Helo command rejected: need fully-qualified hostname',
+    '501 5.5.2 <x_y>: Helo command rejected: Invalid name',
+    '550 5.7.1 <laptop>: Helo command rejected: Host not found',
+    '554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied',
+    '554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using list.example',
+    '550 5.7.25 Client host rejected: cannot find your hostname, [192.0.2.1]',
+    '550 5.7.25 Reverse DNS does not match',
+    '530 5.7.0 Must issue a STARTTLS command first',
+    '530 5.7.1 Authentication required',
+    '530 login first',
+    '550 Bad HELO: use your name',
+    '550 EHLO rejected',
+  ]) {
+    test(text, () => expect(refusedWith(text)).toEqual(['deferred', 'deferred']));
+  }
+});
+
+describe('a refusal of a sender, a recipient or a message is one', () => {
+  for (const text of [
+    '550 5.1.1 <joe@gate.test>: Recipient address rejected: User unknown',
+    '554 5.7.1 <joe@gate.test>: Relay access denied',
+    '553 5.1.8 Domain of sender address does not exist',
+    '550 5.7.1 Message rejected',
+    '550 5.7.1 helo@gate.test: no such user',
+    '554 5.7.1 Sender address rejected: not logged in',
+  ]) {
+    test(text, () => expect(refusedWith(text)).toEqual(['failed', 'failed']));
+  }
+});
