@@ -41,6 +41,11 @@ async function look(session: Conversation, o: { hello: string; helo: string }): 
   if (replyClass(answer) !== 2) throw refused(`the SMTP server refuses ${o.hello}`, answer);
   const mail = await session.ask('MAIL FROM:<>', 'mail');
   if (replyClass(mail) !== 2) throw refused('the SMTP server refuses MAIL', mail);
+  // Postfix keeps what it has against a name for RCPT (smtpd_delay_reject), except for a bare postmaster; what else it says is no matter here.
+  const rcpt = await session.ask('RCPT TO:<postmaster@localhost>', 'rcpt');
+  if (rcpt.code === 504 || /\bhelo\b/i.test(replyText(rcpt))) {
+    throw refused(`the SMTP server refuses the name ${o.helo} it is greeted with; [smtp] helo gives another`, rcpt);
+  }
   await session.ask('RSET', 'reset');
   const told = answer.lines.slice(1).filter((line) => TOLD.test(line));
   return printable(`${replyText(greeting)} (${told.length === 0 ? 'no extensions' : told.join(', ')})`, 300);

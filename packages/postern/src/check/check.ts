@@ -13,6 +13,7 @@ import {
   type ResolvedHost,
 } from '@postern/ssh';
 import { EXIT_STATUS, PosternError } from '../base/errors.ts';
+import { heloName } from '../base/machine.ts';
 import type { Surroundings } from '../base/paths.ts';
 import { resolveConfigured } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
@@ -100,7 +101,8 @@ async function runLayers(name: string, o: CheckOptions, steps: Steps): Promise<v
       pass: (layer, detail) => steps.pass(layer, detail),
     });
     steps.current = 'smtp';
-    const found = await checkSmtp({ link, values, routes: o.config.routes, env: o.env, timeoutMs: LAYER_MS });
+    const helo = o.config.smtp?.helo ?? heloName();
+    const found = await checkSmtp({ link, values, routes: o.config.routes, env: o.env, timeoutMs: LAYER_MS, helo });
     steps.pass('smtp', found.detail, found.warnings);
   } finally {
     await link.close();

@@ -23,6 +23,8 @@ export interface SmtpCheck {
   readonly routes: readonly RouteValues[];
   readonly env: Env;
   readonly timeoutMs: number;
+  /** The name couriers greet with. */
+  readonly helo: string;
 }
 
 /** Tries what takes mail on a host. Resolves with what was found and what should be changed; rejects with why it does not work. */

@@ -28,7 +28,7 @@ export interface Config {
   readonly sshConfig?: string;
   readonly hosts: ReadonlyMap<string, HostValues>;
   readonly imap: readonly (ListenerValues & { host?: string | undefined; spare?: number | undefined })[];
-  readonly smtp?: ListenerValues & { max_size?: number | undefined };
+  readonly smtp?: FileValues['smtp'];
   readonly allow: readonly AllowRule[];
   readonly routes: readonly RouteValues[];
   readonly forwards: NonNullable<FileValues['forward']>;

@@ -20,6 +20,14 @@ describe('what up does', () => {
   test('without any host it is a usage error', () =>
     expect(() => plan('')).toThrow(expect.objectContaining({ code: 'usage' })));
 
+  test('a smarthost needs no host: the relay alone', () => {
+    const result = plan('[[route]]\nmatch = ["*"]\nsmarthost = "smtps://mail.example.org"');
+    expect(result).toMatchObject({ hosts: [], imap: [], smtp: { listen: [DEFAULT_LISTEN.smtp] } });
+    expect(() => plan('[[imap]]\n[[route]]\nmatch = ["*"]\nsmarthost = "smtps://mail.example.org"')).toThrow(
+      expect.objectContaining({ code: 'usage' }),
+    );
+  });
+
   test('the only configured host takes the mail', () =>
     expect(plan('[host.gate]')).toMatchObject({ imap: [{ host: 'gate' }], routes: [{ host: 'gate' }] }));
 

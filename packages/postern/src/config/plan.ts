@@ -41,7 +41,7 @@ export interface Plan {
 /**
  * Joins configuration and command line. HOSTs named there are added to the file's. With neither `[[imap]]` nor `[smtp]` in the file both
  * listen at their defaults; with one, only what is there. `--imap` and `--smtp` replace the addresses. With no `[[route]]`
- * everything goes to the first HOST. Throws {@link PosternError} `usage` when there is no host at all, `config` when the
+ * everything goes to the first HOST. Throws {@link PosternError} `usage` when there is no host at all and none is needed for a smarthost, `config` when the
  * file leaves the way of mail open.
  */
 export function planUp(
@@ -50,7 +50,9 @@ export function planUp(
 ): Plan {
   checkArguments(o);
   const hosts = knownHosts(config, o.hosts);
-  if (hosts.length === 0) {
+  // A relay to a smarthost needs no ssh.
+  const relayOnly = hosts.length === 0 && config.routes.length > 0 && config.imap.length === 0 && o.imap === undefined;
+  if (hosts.length === 0 && !relayOnly) {
     throw new PosternError('usage', 'no host is named, neither on the command line nor in a configuration file', {
       fix: 'postern up HOST   where HOST is what you would give to ssh',
     });
@@ -59,7 +61,7 @@ export function planUp(
   const smtp = config.smtp !== undefined || silent || o.smtp !== undefined;
   return {
     hosts,
-    imap: silent || config.imap.length > 0 || o.imap !== undefined ? planImap(config, hosts, o) : [],
+    imap: !relayOnly && (silent || config.imap.length > 0 || o.imap !== undefined) ? planImap(config, hosts, o) : [],
     ...(smtp ? { smtp: planSmtp(config, o.smtp) } : {}),
     routes: smtp ? planRoutes(config, hosts, o.hosts) : config.routes,
   };

@@ -1,5 +1,5 @@
 /** Every key of the configuration: its type, its bounds, what it accepts. */
-import { parseTarget } from '@postern/core';
+import { parseDomain, parseTarget } from '@postern/core';
 import { z } from 'zod';
 import { checkRoutePattern } from './pattern.ts';
 import { expandPath, LISTEN_ACCEPTED, type ListenAddress, parseDuration, parseListen, parseSize } from './units.ts';
@@ -70,7 +70,7 @@ export interface FileValues {
   ssh_config?: string | undefined;
   host?: Record<string, HostValues> | undefined;
   imap?: (ListenerValues & { host?: string | undefined; spare?: number | undefined })[] | undefined;
-  smtp?: (ListenerValues & { max_size?: number | undefined }) | undefined;
+  smtp?: (ListenerValues & { max_size?: number | undefined; helo?: string | undefined }) | undefined;
   access?: { allow?: AllowRule[] | undefined } | undefined;
   route?: RouteValues[] | undefined;
   forward?: { listen: ListenAddress; host: string; to: string; expose?: boolean | undefined }[] | undefined;
@@ -146,6 +146,17 @@ const domain: z.ZodType<string, unknown> = from('a domain, like "home.example"',
     throw new RangeError(`${JSON.stringify(text)} is not a domain`);
   return text.toLowerCase();
 });
+
+const helo: z.ZodType<string, unknown> = from(
+  'a host name or address literal, like "laptop.home.example" or "[192.0.2.1]"',
+  (text) => {
+    try {
+      return parseDomain(text);
+    } catch {
+      throw new RangeError(`${JSON.stringify(text)} is not a name to greet with`);
+    }
+  },
+);
 
 const keepalive: z.ZodType<number, unknown> = from('a duration from "1s" to "1h"', (text) => {
   const ms = parseDuration(text);
@@ -264,7 +275,12 @@ function makeSchema(o: SchemaContext): z.ZodType<FileValues, unknown> {
     ssh_config: path.optional(),
     host: named.optional(),
     imap: z.array(imap, { error: '[[imap]] tables' }).optional(),
-    smtp: table({ listen: list(listen, 'listen addresses').optional(), max_size: size.optional(), ...tls }).optional(),
+    smtp: table({
+      listen: list(listen, 'listen addresses').optional(),
+      max_size: size.optional(),
+      helo: helo.optional(),
+      ...tls,
+    }).optional(),
     access: table({ allow: list(allow, 'rules', 0).optional() }).optional(),
     route: z.array(route, { error: '[[route]] tables' }).optional(),
     forward: z.array(forward, { error: '[[forward]] tables' }).optional(),

@@ -1,5 +1,6 @@
 /** The configuration in force; a reload puts another in its place. */
 import type { CompiledRoutes } from '@postern/relay';
+import { heloName } from '../base/machine.ts';
 import type { Config } from '../config/load.ts';
 import type { Plan } from '../config/plan.ts';
 import { toRoutes } from '../config/routes.ts';
@@ -10,6 +11,11 @@ export interface ActiveConfig {
   plan: Plan;
   /** Those of the plan, in the same order. */
   routes: CompiledRoutes;
+}
+
+/** The name couriers greet with. */
+export function heloOf({ config }: ActiveConfig): string {
+  return config.smtp?.helo ?? heloName();
 }
 
 /** The values of a configuration. */

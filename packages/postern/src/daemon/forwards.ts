@@ -11,7 +11,7 @@ import {
   startReverse,
 } from '@postern/ssh';
 import { PosternError } from '../base/errors.ts';
-import { localHostname } from '../base/machine.ts';
+import { heloName } from '../base/machine.ts';
 import type { Config } from '../config/load.ts';
 import { leadsTo } from '../config/rules.ts';
 import type { ListenAddress } from '../config/units.ts';
@@ -185,7 +185,7 @@ async function askForMail(
 ): Promise<void> {
   const { name: host, link, smtp: target } = far;
   try {
-    const answers = await requestQueueRun({ link, target, domains, helo: localHostname(), env: o.env, signal });
+    const answers = await requestQueueRun({ link, target, domains, helo: heloName(), env: o.env, signal });
     for (const answer of answers)
       o.log.info({ host }, `${host}: asked for the mail that waits there: ${printable(answer)}`);
   } catch (error) {

@@ -5,7 +5,7 @@ import { createCourier } from '@postern/smtp';
 import { maildirWriter } from '@postern/spool';
 import { localHostname } from '../base/machine.ts';
 import { bouncesDirectory } from '../base/paths.ts';
-import type { ActiveConfig } from './active-config.ts';
+import { type ActiveConfig, heloOf } from './active-config.ts';
 import type { Host, Hosts } from './hosts.ts';
 import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
@@ -23,15 +23,19 @@ export async function startRunner(o: {
   readonly onEvent: OnRelayEvent;
 }): Promise<Runner> {
   const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), hostname: localHostname() });
-  const couriers = new Map<string, { readonly of: Host | undefined; readonly courier: HostCourier }>();
+  const couriers = new Map<
+    string,
+    { readonly of: Host | undefined; readonly helo: string; readonly courier: HostCourier }
+  >();
   const courierFor = (route: Route): HostCourier | undefined => {
     const key = routeKey(route);
     const host = route.host === undefined ? undefined : o.hosts.get(route.host);
     const known = couriers.get(key);
+    const helo = heloOf(o.active);
     // A host with other settings is another host.
-    if (known !== undefined && known.of === host) return known.courier;
+    if (known !== undefined && known.of === host && known.helo === helo) return known.courier;
     const courier = makeCourier(route);
-    if (courier !== undefined) couriers.set(key, { of: host, courier });
+    if (courier !== undefined) couriers.set(key, { of: host, helo, courier });
     return courier;
   };
   const makeCourier = (route: Route): HostCourier | undefined => {
@@ -41,7 +45,7 @@ export async function startRunner(o: {
     if (host === undefined) return undefined;
     const { link, smtp: target, name } = host;
     const courier = createCourier({
-      ...{ link, target, env: o.env, helo: localHostname() },
+      ...{ link, target, env: o.env, helo: heloOf(o.active) },
       dialogue: route.dialogue ?? 'auto',
       onEvent: (event) => logCourierEvent(o.log, name, event),
     });

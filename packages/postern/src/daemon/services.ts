@@ -154,7 +154,7 @@ function serveSmtp(
   const intake = createIntake({
     ...{ spool, env, onQueueRun, server: listener.server, sizeLimit: maxSize },
     routes: () => active.routes,
-    directFor: directFrom(hosts, env),
+    directFor: directFrom(hosts, active, env),
     admit: admit(s, listener),
     hostname: localHostname(),
     onEvent: s.onRelayEvent,

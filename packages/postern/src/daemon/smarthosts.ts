@@ -5,10 +5,9 @@ import type { Env } from '@postern/core';
 import { type HostCourier, type RelayEvent, type Route, routeKey } from '@postern/relay';
 import { type CourierEvent, createSmarthostCourier, parseSmarthost } from '@postern/smtp';
 import { errnoOf, PosternError } from '../base/errors.ts';
-import { localHostname } from '../base/machine.ts';
 import type { RouteValues } from '../config/schema.ts';
 import type { SmarthostStatus } from '../control/status.ts';
-import type { ActiveConfig } from './active-config.ts';
+import { type ActiveConfig, heloOf } from './active-config.ts';
 
 /** How long `password_command` may take, milliseconds. */
 const COMMAND_MS = 30_000;
@@ -40,7 +39,7 @@ export function createSmarthosts(o: {
       const { smarthost } = route;
       const key = routeKey(route);
       const courier = createSmarthostCourier({
-        ...{ smarthost: parseSmarthost(smarthost), helo: localHostname(), env: o.env },
+        ...{ smarthost: parseSmarthost(smarthost), helo: heloOf(o.active), env: o.env },
         dialogue: route.dialogue ?? 'auto',
         password: () => readSmarthostPassword(valuesOf(key)),
         onEvent(event) {
