@@ -174,7 +174,6 @@ describe('who may not come in', () => {
   test.each([
     ['a browser', 'GET / HTTP/1.1\r\n'],
     ['a NUL', '\0'],
-    ['a giant literal', 'a LOGIN {1000000}\r\n'],
     ['an endless line', 'x'.repeat(10_000)],
     ['endless commands', 'a NOOP\r\n'.repeat(2000)],
   ])('%s is closed at once, with FIN and no reset', async (_what, input) => {
@@ -183,6 +182,16 @@ describe('who may not come in', () => {
     client.send(input);
     await client.rest();
     expect(events.map((event) => event.type)).toEqual(['refused']);
+  });
+
+  test.each([
+    ['that waits is refused by name', 'a LOGIN {1000000}\r\nb LOGOUT\r\n', /^a NO \[TOOBIG\]/m],
+    ['that does not wait ends the session', 'a LOGIN {1000000+}\r\n', /^\* BYE \[TOOBIG\]/m],
+  ])('a giant literal %s', async (_what, input, said) => {
+    const { port } = await start();
+    const client = await dial(port);
+    client.send(input);
+    expect(await client.rest()).toMatch(said);
   });
 
   test('one peer has room for 512 connections, and the next is told so', async () => {

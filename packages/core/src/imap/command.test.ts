@@ -62,7 +62,6 @@ describe('commands before login', () => {
     'a AUTHENTICATE {5+}\r\nPLAIN\r\n',
     'a NOOP now\r\n',
     'a ID\r\n',
-    'a\r\n',
     'a  NOOP\r\n',
   ])('%j is a tagged BAD', (wire) => expect(parse(wire)).toMatchObject({ type: 'bad', tag: 'a' }));
 
@@ -78,6 +77,16 @@ describe('commands before login', () => {
   ])('%j has no tag that could be sent back', (wire) =>
     expect(parse(wire)).toEqual({ type: 'bad', reason: 'A command starts with a tag' }),
   );
+
+  test.each(['c2VjcmV0\r\n', 'a \r\n'])('%j, a word alone, is not said back as a tag: it may be a password', (wire) =>
+    expect(parse(wire)).toEqual({ type: 'bad', reason: 'A command is a tag and a name' }),
+  );
+
+  test.each<[string, object]>([
+    ['a NOOP \r\n', { type: 'noop', tag: 'a' }],
+    ['a CAPABILITY  \r\n', { type: 'capability', tag: 'a' }],
+    ['a AUTHENTICATE PLAIN \r\n', { type: 'authenticate', tag: 'a', mechanism: 'PLAIN' }],
+  ])('%j: blanks at the end count for nothing', (wire, expected) => expect(parse(wire)).toEqual(expected));
 
   test('a password shows nowhere', () => {
     const framer = new Framer();

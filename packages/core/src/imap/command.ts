@@ -19,10 +19,20 @@ const NAME = /^[A-Za-z][A-Za-z0-9._-]*$/;
 const ATOM = /^[^\x00-\x20\x7f"(){\\]+/;
 const QUOTED = /^"((?:[^"\\]|\\["\\])*)"/;
 
-/** Reads a framed command. Never throws. */
+/** The tag of a command, whole or cut off; undefined where there is none. */
+export function tagOf(parts: CommandParts): string | undefined {
+  const [tag] = cutAtSpace(parts[0]?.toString('latin1') ?? '');
+  return TAG.test(tag) ? tag : undefined;
+}
+
+/**
+ * Reads a framed command. Never throws. A word alone is not taken for a tag and so never said back: it is likely what a client says in an authentication that has
+ * failed meanwhile, a password among it. Blanks at the end count for nothing, as with Dovecot.
+ */
 export function parseCommand(parts: CommandParts): Command {
   const [tag, rest = ''] = cutAtSpace(parts[0]?.toString('latin1') ?? '');
   if (!TAG.test(tag)) return { type: 'bad', reason: 'A command starts with a tag' };
+  if (rest.trim() === '') return { type: 'bad', reason: 'A command is a tag and a name' };
   const [name, args] = cutAtSpace(rest);
   if (!NAME.test(name)) return { type: 'bad', tag, reason: 'No command after the tag' };
   const upper = name.toUpperCase();
@@ -31,7 +41,8 @@ export function parseCommand(parts: CommandParts): Command {
     case 'NOOP':
     case 'LOGOUT':
     case 'STARTTLS':
-      if (args !== undefined || parts.length > 1) return { type: 'bad', tag, reason: `${upper} takes no arguments` };
+      if ((args ?? '').trim() !== '' || parts.length > 1)
+        return { type: 'bad', tag, reason: `${upper} takes no arguments` };
       return { type: upper.toLowerCase() as 'capability' | 'noop' | 'logout' | 'starttls', tag };
     case 'ID':
       return args === undefined ? { type: 'bad', tag, reason: 'ID takes a list or NIL' } : { type: 'id', tag };
@@ -58,7 +69,7 @@ function parseLogin(tag: string, args: CommandParts | undefined): Command {
 }
 
 function parseAuthenticate(tag: string, args: string): Command {
-  const [mechanism, initial] = cutAtSpace(args);
+  const [mechanism, initial] = cutAtSpace(args.trimEnd());
   if (!NAME.test(mechanism)) return { type: 'bad', tag, reason: 'AUTHENTICATE takes a mechanism' };
   const command = { type: 'authenticate', tag, mechanism: mechanism.toUpperCase() } as const;
   return initial === undefined ? command : { ...command, initial: new Secret(initial) };

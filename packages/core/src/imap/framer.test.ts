@@ -38,7 +38,12 @@ const CASES: [string, string, unknown[]][] = [
   ['an HTTP request', 'GET / HTTP/1.1\r\n', ['http']],
   ['a NUL in a line', 'a NO\0OP\r\n', ['nul']],
   ['a NUL in a literal', 'a LOGIN {1+}\r\n\0 x\r\n', ['nul']],
-  ['a giant literal', 'a LOGIN {99999999999999999999+}\r\n', ['literal-too-large']],
+  ['a giant literal sent unasked', 'a LOGIN {99999999999999999999+}\r\n', ['too-large', 'literal-too-large']],
+  [
+    'a giant literal that waits to be asked for, and the command behind it',
+    'a LOGIN {65536}\r\nb NOOP\r\n',
+    ['too-large', ['b NOOP']],
+  ],
 ];
 
 describe('framing', () => {

@@ -16,6 +16,11 @@ export type Frame =
   | { readonly type: 'command'; readonly parts: CommandParts }
   /** A synchronizing literal was announced: the client waits for `+`. */
   | { readonly type: 'continue' }
+  /**
+   * A literal beyond the cap was announced; `parts` is the command up to it, which is dropped. A client that waits for `+` may be told NO and go on;
+   * what one sends unasked (RFC 7888) cannot be told from commands, and only hopeless frames follow.
+   */
+  | { readonly type: 'too-large'; readonly parts: CommandParts; readonly synchronizing: boolean }
   /** Close at once. Every later call gives the same. */
   | { readonly type: 'hopeless'; readonly reason: Hopeless };
 
@@ -80,9 +85,9 @@ export class Framer {
         return { type: 'command', parts };
       }
       this.#parts.push(line.subarray(0, line.length - announced.length));
+      if (Number(size) > this.#limits.literal) return this.#tooLarge(plus === '');
       this.#literal = Number(size);
-      if (this.#literal > this.#limits.literal) this.#hopeless = 'literal-too-large';
-      else if (this.#taken + this.#literal > this.#limits.total) this.#hopeless = 'too-much-input';
+      if (this.#taken + this.#literal > this.#limits.total) this.#hopeless = 'too-much-input';
       else if (plus === '') return { type: 'continue' };
     }
   }
@@ -92,6 +97,13 @@ export class Framer {
     const rest = this.#held;
     this.#held = Buffer.alloc(0);
     return rest;
+  }
+
+  #tooLarge(synchronizing: boolean): Frame {
+    const parts = this.#parts;
+    this.#parts = [];
+    if (!synchronizing) this.#hopeless = 'literal-too-large';
+    return { type: 'too-large', parts, synchronizing };
   }
 
   #takeLiteral(size: number): boolean {

@@ -100,6 +100,26 @@ describe('the login gate', () => {
         'S: * BAD A command starts with a tag',
       ],
     ],
+    [
+      'PLAIN with a blank behind it',
+      `a AUTHENTICATE PLAIN \r\n${base64('\0bob\0pw')}\r\n`,
+      ['S: + ', 'login bob pw', OK, 'splice '],
+    ],
+    [
+      'what is said in an authentication that was refused already',
+      `a AUTHENTICATE CRAM-MD5\r\n${base64('\0bob\0pw')}\r\n`,
+      ['S: a NO Only PLAIN is spoken here', 'S: * BAD A command is a tag and a name'],
+    ],
+    [
+      'a giant literal that waits for its +',
+      'a LOGIN {65536}\r\nb NOOP\r\n',
+      ['S: a NO [TOOBIG] No name and no password is that long', 'S: b OK Nothing done'],
+    ],
+    [
+      'a giant literal that does not wait',
+      'a LOGIN {65536+}\r\nxxx',
+      ['S: * BYE [TOOBIG] No name and no password is that long', 'close'],
+    ],
     ['logout', 'a LOGOUT\r\nb NOOP\r\n', ['S: * BYE Good bye', 'S: a OK Logged out', 'close']],
     ['a browser', 'GET / HTTP/1.1\r\nHost: x\r\n\r\n', ['close http']],
     ['a NUL', 'a NOOP\r\nb\0', ['S: a OK Nothing done', 'close nul']],

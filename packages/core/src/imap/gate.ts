@@ -4,8 +4,8 @@
  *
  * What a command may do, and when, is in `TABLE`; everything that moves the state is in this file.
  */
-import { type Command, parseCommand, parsePlain } from './command.ts';
-import { type CommandParts, Framer, type Hopeless } from './framer.ts';
+import { type Command, parseCommand, parsePlain, tagOf } from './command.ts';
+import { type CommandParts, type Frame, Framer, type Hopeless } from './framer.ts';
 import { MAX_FAILED_LOGINS } from './limits.ts';
 import type { Secret } from './secret.ts';
 
@@ -97,6 +97,13 @@ function plain(tag: string, response: string): Step {
     return { say: [`${tag} NO [AUTHORIZATIONFAILED] Nobody acts for somebody else here`], next: 'commands' };
   }
   return { say: [], next: 'deciding', action: { type: 'login', login: { user, password } } };
+}
+
+/** RFC 7888 §4 leaves a server that will not take a literal these two ways; the code is that of RFC 4469 §4.2. */
+function tooLarge({ parts, synchronizing }: Extract<Frame, { type: 'too-large' }>): Step {
+  const why = '[TOOBIG] No name and no password is that long';
+  if (!synchronizing) return { say: [`* BYE ${why}`], next: 'over', action: { type: 'close' } };
+  return { say: [`${tagOf(parts) ?? '*'} ${tagOf(parts) === undefined ? 'BAD' : 'NO'} ${why}`] };
 }
 
 /** What is advertised before login. Without AUTH=PLAIN mbsync 1.4 refuses to log in. */
@@ -193,6 +200,7 @@ export class LoginGate {
       if (frame === undefined) break;
       if (frame.type === 'continue') this.#say('+ OK');
       else if (frame.type === 'command') this.#step(this.#read(frame.parts));
+      else if (frame.type === 'too-large') this.#step(tooLarge(frame));
       else this.#step({ say: [], next: 'over', action: { type: 'close', hopeless: frame.reason } });
     }
     return this.#flush();
