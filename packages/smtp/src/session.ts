@@ -24,6 +24,7 @@ import { closedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
 import {
   BLOCKED_TIMEOUT_MS,
   LINGER_MS,
+  PROBE_MS,
   REPLY_TIMEOUT_MS,
   type SessionOptions,
   type SessionResult,
@@ -54,6 +55,8 @@ class Session {
   #change: Deferred<void> = deferred();
   #lingering: Disposable | undefined;
   #stranger: Disposable | undefined;
+  #probing: Disposable | undefined;
+  #probed = false;
   #closing: DeliveryError | undefined;
   #error: { readonly cause: unknown } | undefined;
   #ready = false;
@@ -68,7 +71,7 @@ class Session {
     this.#stream = o.channel.stream;
     this.#machine = createClient(o.client);
     const onError = (error: unknown): void => this.#fail(error);
-    this.#outbox = new Outbox(this.#stream, { onProgress: () => this.#watchdog.progress(), onError });
+    this.#outbox = new Outbox(this.#stream, { onProgress: () => this.#progress(), onError });
     this.#reports = new Reports(o.report, o.source, { onError, onChange: () => this.#wake() });
     this.#watchdog = new Watchdog(o.env, { limit: () => this.#limit(), expired: (ms) => this.#expire(ms) });
   }
@@ -85,6 +88,7 @@ class Session {
     this.#watchdog[Symbol.dispose]();
     this.#lingering?.[Symbol.dispose]();
     this.#stranger?.[Symbol.dispose]();
+    this.#probing?.[Symbol.dispose]();
     this.#outbox[Symbol.dispose]();
     this.#close();
     this.#wake();
@@ -110,6 +114,7 @@ class Session {
 
   readonly #onData = (chunk: Buffer): void => {
     this.#watchdog.progress();
+    this.#probeLater();
     for (const event of this.#parser.push(chunk)) this.#read(event);
     this.#stranger?.[Symbol.dispose]();
     if (this.#parser.noise !== '' && this.#error === undefined) {
@@ -117,6 +122,24 @@ class Session {
     }
     this.#wake();
   };
+
+  /** A probe is no progress: the reply that is awaited gets no longer for it. */
+  #progress(): void {
+    if (!this.#probed) this.#watchdog.progress();
+    this.#probed = false;
+  }
+
+  /** Once a silence. */
+  #probeLater(): void {
+    this.#probing?.[Symbol.dispose]();
+    this.#probing = this.#o.env.schedule(PROBE_MS, () => {
+      if (this.#error !== undefined) return;
+      const bytes = this.#outbox.blocked ? undefined : this.#machine.probe();
+      if (bytes === undefined) return this.#probeLater();
+      this.#probed = true;
+      this.#outbox.push(bytes);
+    });
+  }
 
   /** STARTTLS: nothing of the plain connection is left over afterwards (RFC 3207 §4.2). */
   async #upgrade(): Promise<void> {

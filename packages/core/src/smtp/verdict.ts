@@ -67,13 +67,16 @@ export function isTooMany(reply: Reply): boolean {
 
 /**
  * True for a reply after which the server closes: 221, 421 (RFC 5321 §3.8), and the last word of Exim 4.96 to a client it finds clumsy
- * (`503 Too many syntax or protocol errors`, `554 Too many nonmail commands`).
+ * (`503 Too many syntax or protocol errors`, `554 Too many nonmail commands`),
+ * or of Postfix 3.11 to one that is ahead of a reply (`554 5.5.0 Error: SMTP protocol synchronization`).
  */
 export function isGoodbye(reply: Reply): boolean {
   if (reply.code === 221 || reply.code === 421) return true;
   return (
     replyClass(reply) === 5 &&
-    /^too many (?:syntax or protocol errors|nonmail commands)/i.test(reply.lines.at(-1) ?? '')
+    /^(?:too many (?:syntax or protocol errors|nonmail commands)|error: smtp protocol synchronization)/i.test(
+      reply.lines.at(-1) ?? '',
+    )
   );
 }
 
