@@ -1,3 +1,4 @@
+/** The courier of a host: it speaks over channels of one link, and opens none before there is something to send. */
 import { type Courier, type Dialogue, type Env, type Link, STREAM_WINDOW, type Target } from '@postern/core';
 import { createCommandCourier } from './commands.ts';
 import { createEngine } from './engine.ts';

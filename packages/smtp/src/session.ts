@@ -1,3 +1,4 @@
+/** One session over one channel: the machine says what is written and what replies mean, and this file moves the octets and keeps the time. */
 import type { Duplex } from 'node:stream';
 import {
   type ClientEvent,
@@ -17,7 +18,6 @@ import {
 import { DeliveryError } from './error.ts';
 import { type Job, withinLimits } from './jobs.ts';
 import { Outbox } from './outbox.ts';
-import { pour } from './pour.ts';
 import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
 import { Reports } from './reports.ts';
 import { closedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
@@ -33,6 +33,7 @@ import {
   WINDOW_STEP,
 } from './session-options.ts';
 import { Watchdog } from './watchdog.ts';
+import { writeMessage } from './write-message.ts';
 
 /**
  * Runs one session over an open channel until the source is exhausted or the session ends. Writes and reads at the same time. What it
@@ -315,7 +316,7 @@ class Session {
       this.#outbox.gate(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
     };
     try {
-      await pour(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
+      await writeMessage(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
     } catch (cause) {
       if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
     }

@@ -1,3 +1,4 @@
+/** How mail goes into a target is told by its name; no address becomes an option or a command over there. */
 import { type ForwardPath, localPartOf, quoteAll, type ReversePath, type Target } from '@postern/core';
 
 /**

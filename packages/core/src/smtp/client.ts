@@ -8,7 +8,7 @@
  *    step too: another transaction is open over there (Exim 4.96 keeps MAIL open after a refused only recipient).
  * 3. A transaction is settled when all its commands are answered; its verdicts come from its own replies alone. What is unanswered when the
  *    session ends is `unsent` before its last byte may have left, and `uncertain` after.
- * 4. After 421, or a refused RSET, nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
+ * 4. After 421, or another goodbye in answer to RSET, nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
  * 5. In the `bsmtp` dialogue nothing waits for a reply, so the first reply of an unexpected class ends the matching (a server that
  *    refused a recipient reads the message as commands): what follows is uncertain.
  */
@@ -492,7 +492,7 @@ export function createClient(o: ClientOptions): ClientMachine {
         if (current !== undefined) current.stage = 'done';
         current = undefined;
       }
-      if (head === undefined || (kind >= 4 && head.command === 'reset')) return events;
+      if (head === undefined || (head.command === 'reset' && closing === reply)) return events;
       const effect = LAW[head.command][kind];
       return [
         ...events,
@@ -579,9 +579,9 @@ const REFUSALS: Readonly<Partial<Record<AwaitedCommand, string>>> = {
   auth: 'the server refused the user name or password',
 };
 
-/** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes. */
+/** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes; all else is out of step. */
 function isClosing(head: Awaited | undefined, reply: Reply): boolean {
-  if (head?.command === 'reset') return replyClass(reply) >= 4;
+  if (head?.command === 'reset') return isGoodbye(reply) && replyClass(reply) >= 4;
   return isGoodbye(reply) && reply.code !== 221 && (head === undefined || head.transaction !== undefined);
 }
 
