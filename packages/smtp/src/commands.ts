@@ -1,3 +1,4 @@
+/** Programs that answer nothing: one run takes one message whole or not at all, and its exit status is the outcome. */
 import {
   type Channel,
   type Courier,
@@ -7,7 +8,6 @@ import {
   type Entry,
   type Exit,
   type Link,
-  LinkError,
   type Outcome,
   printable,
   type Recipient,
@@ -16,6 +16,7 @@ import {
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
 import { checkedCommand, submitCommand } from './way.ts';
+import { lost, writePieces } from './write-message.ts';
 
 /** What {@link createCommandCourier} needs. */
 export interface CommandCourierOptions {
@@ -74,7 +75,7 @@ async function deliver(o: CommandCourierOptions, d: Delivery): Promise<void> {
   let left = false;
   let outcome: Outcome;
   try {
-    await pour(channel, input.open(), report.signal, async () => {
+    await writePieces(channel, input.open(), report.signal, async () => {
       await report.attempting(entry.id, {});
       left = true;
     });
@@ -87,33 +88,6 @@ async function deliver(o: CommandCourierOptions, d: Delivery): Promise<void> {
   }
   for (const path of to) await report.outcome(entry.id, path, outcome);
   if (outcome.type === 'uncertain') throw lost(await channel.exit);
-}
-
-function lost(exit: Exit): Error {
-  return exit.type === 'lost' ? exit.error : new LinkError('the link was lost', { code: 'lost', layer: 'channel' });
-}
-
-/** Writes all pieces, with `gate` before the last. */
-async function pour(
-  { stream, exit }: Channel,
-  pieces: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-  gate: () => Promise<void>,
-): Promise<void> {
-  const write = async (piece: Uint8Array): Promise<void> => {
-    signal.throwIfAborted();
-    if (stream.destroyed) throw lost(await exit);
-    if (stream.write(piece)) return;
-    const drained = new Promise<void>((resolve) => void stream.once('drain', resolve).once('close', resolve));
-    await raceAbort(drained, signal);
-  };
-  let held: Uint8Array | undefined;
-  for await (const piece of pieces) {
-    if (held !== undefined) await write(held);
-    held = piece;
-  }
-  await gate();
-  if (held !== undefined) await write(held);
 }
 
 function read(exit: Exit, channel: Channel, command: string): Outcome {

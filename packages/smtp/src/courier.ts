@@ -1,10 +1,11 @@
+/** The courier of a host: it speaks over channels of one link, and opens none before there is something to send. */
 import { type Courier, type Dialogue, type Env, type Link, STREAM_WINDOW, type Target } from '@postern/core';
 import { createCommandCourier } from './commands.ts';
 import { createEngine } from './engine.ts';
 import type { OnCourierEvent } from './event.ts';
 import { newReceiptName, receiptCommand } from './receipt.ts';
 import { Resolver } from './resolve.ts';
-import { type Way, wayOf } from './way.ts';
+import { type MailProtocol, wayOf } from './way.ts';
 
 /** What {@link createCourier} needs. */
 export interface CourierOptions {
@@ -22,7 +23,7 @@ export interface CourierOptions {
   /** Messages unanswered at most while streaming; when absent, 25 where receipts work and 5 elsewhere. */
   readonly window?: number;
   /** How mail goes into the target; told by its name when absent. */
-  readonly way?: Way;
+  readonly way?: MailProtocol;
   /**
    * Let far commands keep receipts of their replies, which tell what became of a message when the link was lost. True when absent; where the far
    * side refuses the command that keeps them (a forced command, an allow-list), mail goes there without, at once.

@@ -305,7 +305,7 @@ describe('a session that ends early', () => {
   test('a far command that is missing is told with what it wrote on stderr', async () => {
     const run = deliver([''], { entries: [a], target: { type: 'exec', command: 'netcat localhost smtp' } });
     while (run.pairs[0] === undefined) await new Promise((resolve) => setImmediate(resolve));
-    run.pairs[0].stderr(Buffer.from('sh: 1: netcat: not found\u001b[31m\n'));
+    run.pairs[0].stderr(Buffer.from('postern: receipt x\nsh: 1: netcat: not found\u001b[31m\n'));
     run.pairs[0].exit({ type: 'exit', code: 127 });
     const error = await run.done;
     expect(error).toMatchObject({ code: 'command', layer: 'command' });

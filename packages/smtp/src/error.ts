@@ -1,3 +1,4 @@
+/** Why there is no session: one class, closed codes, one sentence a person can act on. */
 import type { Layer, Reply } from '@postern/core';
 
 /** Why there is no session (any more), closed: switch on it. */

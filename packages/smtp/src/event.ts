@@ -1,3 +1,4 @@
+/** What couriers tell while they work; nothing depends on who listens. */
 import type { EntryId, Extensions, Reply } from '@postern/core';
 import type { DeliveryError } from './error.ts';
 

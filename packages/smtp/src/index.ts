@@ -6,4 +6,4 @@ export type { CourierEvent, OnCourierEvent } from './event.ts';
 export { greetSmtp } from './greet.ts';
 export { findSmtp, type SmtpProbe, type SmtpTrial } from './probe.ts';
 export { createSmarthostCourier, parseSmarthost, type Smarthost, type SmarthostOptions } from './smarthost.ts';
-export { type Way, wayOf } from './way.ts';
+export { type MailProtocol, wayOf } from './way.ts';

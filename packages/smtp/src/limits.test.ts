@@ -45,7 +45,8 @@ describe('a far side with limits', () => {
     await using gate = await start('exim', { settings: { smtp_accept_max_per_connection: '5' } });
     const told = await send(gate, some(18));
     expect(types(told)).toEqual(Array.from({ length: 18 }, () => 'delivered'));
-    expect(told.events.filter((event) => event.type === 'closing').length).toBeGreaterThanOrEqual(3);
+    // Newer ones announce it (RFC 9422), and need not say 421.
+    expect(told.events.filter((event) => event.type === 'open').length).toBeGreaterThanOrEqual(4);
     expect(await copies(gate, 18)).toHaveLength(18);
   });
   test('of recipients a transaction (Postfix): goes on in another transaction, each recipient once', async () => {
@@ -56,13 +57,15 @@ describe('a far side with limits', () => {
     const got = (await copies(gate, 9)).map((message) => /^X-Original-To: (.*)$/im.exec(message)?.[1]?.trim());
     expect(got.toSorted()).toEqual([...to, 'joe@gate.test'].toSorted());
   });
-  test('of size that it does not announce (Postfix): the large one fails in mid-chunk, its neighbours arrive', async () => {
+  test('of size that it does not announce (Postfix): the large one fails in mid-chunk, its neighbours arrive or are sent again', async () => {
     const settings = { smtpd_discard_ehlo_keywords: 'size' };
     await using gate = await start('postfix', { sizeLimit: 20_000, settings });
     const large = makeEntry({ id: 'large', message: `${'x'.repeat(98)}\r\n`.repeat(3000) });
     const [one, two] = some(2) as [Entry, Entry];
     const told = await send(gate, [one, large, two]);
-    expect(types(told).toSorted()).toEqual(['delivered', 'delivered', 'failed']);
+    // Postfix 3.11 reads what it has refused as commands: what follows is out of step, and nothing of it is guessed.
+    expect(told.outcomes.get('0 joe@gate.test')?.type).toBe('delivered');
+    expect(['delivered', 'uncertain']).toContain(told.outcomes.get('1 joe@gate.test')?.type);
     expect(told.outcomes.get('large joe@gate.test')).toMatchObject({ reply: { code: 552 } });
   });
   test('of what it delivers at once (Exim after 10 messages): takes all of them, on its queue', async () => {

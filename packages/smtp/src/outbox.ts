@@ -1,3 +1,4 @@
+/** Octets leave in the order they were queued, and nothing passes a barrier before its promise is kept. */
 import type { Writable } from 'node:stream';
 
 /** How many octets may wait in an outbox before {@link Outbox.room} makes its writer wait. */

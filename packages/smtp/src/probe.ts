@@ -1,4 +1,6 @@
-import { type Env, formatTarget, type Link, LinkError, printable, quoteAll, runFar, type Target } from '@postern/core';
+/** What takes mail on a host is found by trying the candidates, best first, with a greeting and no message. */
+import { type Env, formatTarget, type Link, LinkError, printable, runFar, type Target } from '@postern/core';
+import { candidates, listCommand, readPrograms } from './candidates.ts';
 import { DeliveryError } from './error.ts';
 import { greetSmtp } from './greet.ts';
 import { wayOf } from './way.ts';
@@ -17,21 +19,17 @@ export interface SmtpProbe {
   readonly trials: readonly SmtpTrial[];
 }
 
-/** Where mailers lie that are not in a user's PATH. */
-const PATHS = '$PATH:/usr/sbin:/usr/lib:/usr/libexec:/sbin:/usr/local/sbin';
-/** Programs to look for; the first of each kind is tried. */
-const NETCATS: readonly string[] = ['netcat', 'nc', 'ncat'];
 const MAX_OUTPUT_OCTETS = 4096;
 
 /**
- * Finds how mail gets into the far host, best first: netcat to its port 25 (which keeps receipts), the same by sshd itself, `sendmail -bs`, and as
- * a last resort `sendmail -i`, whose exit status is all it says. Rejects with `LinkError` when there is no link.
+ * Finds how mail gets into the far host, best first. Rejects with `LinkError` when there is no link.
  */
 export async function findSmtp(
   link: Link,
   o: { env: Env; timeoutMs: number; signal: AbortSignal },
 ): Promise<SmtpProbe> {
-  const programs = await listPrograms(link, o.signal);
+  const { output } = await runFar(link, listCommand(), { signal: o.signal, maxOctets: MAX_OUTPUT_OCTETS });
+  const programs = readPrograms(output.toString('latin1'));
   const trials: SmtpTrial[] = [];
   for (const target of candidates(programs)) {
     const trial = await attempt(link, target, o);
@@ -39,17 +37,6 @@ export async function findSmtp(
     if (trial.works) return { target, trials };
   }
   return { target: undefined, trials };
-}
-
-function candidates(programs: ReadonlyMap<string, string>): Target[] {
-  const netcat = NETCATS.find((name) => programs.has(name));
-  const sendmail = programs.get('sendmail');
-  const exec = (command: string): Target => ({ type: 'exec', command });
-  return [
-    ...(netcat === undefined ? [] : [exec(`${netcat} localhost ${netcat === 'netcat' ? 'smtp' : '25'}`)]),
-    { type: 'tcp', host: 'localhost', port: 25 },
-    ...(sendmail === undefined ? [] : [exec(`${sendmail} -bs`), exec(`${sendmail} -i`)]),
-  ];
 }
 
 async function attempt(link: Link, target: Target, o: { env: Env; timeoutMs: number }): Promise<SmtpTrial> {
@@ -64,14 +51,4 @@ async function attempt(link: Link, target: Target, o: { env: Env; timeoutMs: num
     if (!behind) throw error;
     return { target, works: false, detail: printable(`${formatTarget(target)}: ${error.message}`) };
   }
-}
-
-/** Names found over there, and where. */
-async function listPrograms(link: Link, signal: AbortSignal): Promise<Map<string, string>> {
-  const names = [...NETCATS, 'sendmail'];
-  const script = `PATH="${PATHS}"; for p in "$@"; do w=$(command -v "$p") && echo "postern found $p $w"; done; exit 0`;
-  const command = quoteAll(['sh', '-c', script, 'sh', ...names]);
-  const { output } = await runFar(link, command, { signal, maxOctets: MAX_OUTPUT_OCTETS });
-  const found = output.toString('latin1').matchAll(/^postern found (\S+) ([\w./-]+)\r?$/gm);
-  return new Map([...found].map(([, name = '', path = '']) => [name, path]));
 }

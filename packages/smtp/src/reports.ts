@@ -1,3 +1,4 @@
+/** Every job is told once: an outcome after its attempt is recorded, or it goes back to be sent again. */
 import { type CourierReport, type Outcome, type Recipient, replyText, type Verdict } from '@postern/core';
 import type { Job, JobSource } from './jobs.ts';
 

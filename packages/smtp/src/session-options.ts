@@ -15,10 +15,16 @@ export const REPLY_TIMEOUT_MS: Readonly<Record<AwaitedCommand, number>> = {
   rcpt: 300_000,
   data: 120_000,
   final: 600_000,
+  noop: 300_000,
   quit: 5_000,
 };
 /** How long what has said something that is no greeting may go on without one: it is no SMTP server, or a shell that hangs. */
 export const STRANGER_MS = 10_000;
+/**
+ * After so much silence NOOP is written behind a message: Debian's nc.openbsd stays when its server has closed, and ends at the next octet it cannot
+ * pass on.
+ */
+export const PROBE_MS = 20_000;
 /** How long the far side may take no byte at all (RFC 5321 §4.5.3.2.5). */
 export const BLOCKED_TIMEOUT_MS = 180_000;
 /** After 421, and after the signal aborts: how long replies under way are still read. */

@@ -1,3 +1,4 @@
+/** One session over one channel: the machine says what is written and what replies mean, and this file moves the octets and keeps the time. */
 import type { Duplex } from 'node:stream';
 import {
   type ClientEvent,
@@ -17,13 +18,13 @@ import {
 import { DeliveryError } from './error.ts';
 import { type Job, withinLimits } from './jobs.ts';
 import { Outbox } from './outbox.ts';
-import { pour } from './pour.ts';
 import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
 import { Reports } from './reports.ts';
 import { closedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
 import {
   BLOCKED_TIMEOUT_MS,
   LINGER_MS,
+  PROBE_MS,
   REPLY_TIMEOUT_MS,
   type SessionOptions,
   type SessionResult,
@@ -32,6 +33,7 @@ import {
   WINDOW_STEP,
 } from './session-options.ts';
 import { Watchdog } from './watchdog.ts';
+import { writeMessage } from './write-message.ts';
 
 /**
  * Runs one session over an open channel until the source is exhausted or the session ends. Writes and reads at the same time. What it
@@ -54,6 +56,8 @@ class Session {
   #change: Deferred<void> = deferred();
   #lingering: Disposable | undefined;
   #stranger: Disposable | undefined;
+  #probing: Disposable | undefined;
+  #probed = false;
   #closing: DeliveryError | undefined;
   #error: { readonly cause: unknown } | undefined;
   #ready = false;
@@ -68,7 +72,7 @@ class Session {
     this.#stream = o.channel.stream;
     this.#machine = createClient(o.client);
     const onError = (error: unknown): void => this.#fail(error);
-    this.#outbox = new Outbox(this.#stream, { onProgress: () => this.#watchdog.progress(), onError });
+    this.#outbox = new Outbox(this.#stream, { onProgress: () => this.#progress(), onError });
     this.#reports = new Reports(o.report, o.source, { onError, onChange: () => this.#wake() });
     this.#watchdog = new Watchdog(o.env, { limit: () => this.#limit(), expired: (ms) => this.#expire(ms) });
   }
@@ -85,6 +89,7 @@ class Session {
     this.#watchdog[Symbol.dispose]();
     this.#lingering?.[Symbol.dispose]();
     this.#stranger?.[Symbol.dispose]();
+    this.#probing?.[Symbol.dispose]();
     this.#outbox[Symbol.dispose]();
     this.#close();
     this.#wake();
@@ -110,6 +115,7 @@ class Session {
 
   readonly #onData = (chunk: Buffer): void => {
     this.#watchdog.progress();
+    this.#probeLater();
     for (const event of this.#parser.push(chunk)) this.#read(event);
     this.#stranger?.[Symbol.dispose]();
     if (this.#parser.noise !== '' && this.#error === undefined) {
@@ -117,6 +123,24 @@ class Session {
     }
     this.#wake();
   };
+
+  /** A probe is no progress: the reply that is awaited gets no longer for it. */
+  #progress(): void {
+    if (!this.#probed) this.#watchdog.progress();
+    this.#probed = false;
+  }
+
+  /** Once a silence. */
+  #probeLater(): void {
+    this.#probing?.[Symbol.dispose]();
+    this.#probing = this.#o.env.schedule(PROBE_MS, () => {
+      if (this.#error !== undefined) return;
+      const bytes = this.#outbox.blocked ? undefined : this.#machine.probe();
+      if (bytes === undefined) return this.#probeLater();
+      this.#probed = true;
+      this.#outbox.push(bytes);
+    });
+  }
 
   /** STARTTLS: nothing of the plain connection is left over afterwards (RFC 3207 §4.2). */
   async #upgrade(): Promise<void> {
@@ -292,7 +316,7 @@ class Session {
       this.#outbox.gate(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
     };
     try {
-      await pour(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
+      await writeMessage(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
     } catch (cause) {
       if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
     }

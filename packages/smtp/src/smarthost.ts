@@ -1,3 +1,4 @@
+/** A smarthost is reached over TLS that is verified for its name, and no password leaves before that. */
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
 import {

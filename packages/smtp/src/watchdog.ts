@@ -1,3 +1,4 @@
+/** A wait in which no octet moves ends when its time is up, and not before. */
 import type { Env } from '@postern/core';
 
 /** Ends a wait in which no byte moved either way for too long. */

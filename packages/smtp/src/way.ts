@@ -1,13 +1,14 @@
+/** How mail goes into a target is told by its name; no address becomes an option or a command over there. */
 import { type ForwardPath, localPartOf, quoteAll, type ReversePath, type Target } from '@postern/core';
 
 /**
  * How mail goes into a target: `smtp` and `lmtp` are spoken, `batch` is BSMTP for a program that answers nothing, `submit` is one message on
  * standard input with its envelope on the command line.
  */
-export type Way = 'smtp' | 'lmtp' | 'batch' | 'submit';
+export type MailProtocol = 'smtp' | 'lmtp' | 'batch' | 'submit';
 
 /** What a target is by its name: `exim -bS` and `rsmtp` read batches, `sendmail` without `-bs` takes one message, a Unix socket speaks LMTP. */
-export function wayOf(target: Target): Way {
+export function wayOf(target: Target): MailProtocol {
   if (target.type === 'unix') return 'lmtp';
   if (target.type !== 'exec') return 'smtp';
   const words = target.command.trim().split(/\s+/);

@@ -6,6 +6,7 @@ import { SMTPServer } from 'smtp-server';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { deliver, makeEntry, makeReport, type Told, toBatch } from './courier.test-util.ts';
 import { createCourier } from './courier.ts';
+import { DeliveryError } from './error.ts';
 import { findSmtp } from './probe.ts';
 import { processLink } from './real.test-util.ts';
 import { asArgument, checkedCommand, submitCommand, wayOf } from './way.ts';
@@ -46,14 +47,24 @@ for (const kind of ['exim', 'postfix'] as const) {
     });
     afterAll(() => gate?.stop());
 
-    async function send(entries: readonly Entry[], target: Target, dialogue?: Dialogue): Promise<Told> {
+    async function send(
+      entries: readonly Entry[],
+      target: Target,
+      dialogue?: Dialogue,
+    ): Promise<Told & { refused: boolean }> {
       const told = makeReport();
       const courier = createCourier({
         ...{ link: processLink(gate), target, helo: 'home.test', env: systemEnv },
         ...(dialogue === undefined ? {} : { dialogue }),
       });
-      await courier(toBatch(entries), told.report);
-      return told;
+      const refused = await courier(toBatch(entries), told.report).then(
+        () => false,
+        (error: unknown) => {
+          if (dialogue === 'bsmtp' && error instanceof DeliveryError && error.code === 'refused') return true;
+          throw error;
+        },
+      );
+      return { ...told, refused };
     }
     async function arrived(prefix: string, count: number): Promise<string[]> {
       for (;;) {
@@ -99,6 +110,12 @@ for (const kind of ['exim', 'postfix'] as const) {
         makeEntry({ id: 'c', message: 'Subject: third\r\n\r\nx\r\n' }),
       ];
       const told = await send(entries, exec('netcat localhost smtp'), 'bsmtp');
+      // Postfix 3.9 and later refuse a client that is ahead before it has said a word: nothing is taken, and nothing guessed.
+      if (told.refused) {
+        expect(kind).toBe('postfix');
+        expect([...told.outcomes.values()].filter(({ type }) => type !== 'uncertain')).toEqual([]);
+        return;
+      }
       const outcome = (key: string): string | undefined => told.outcomes.get(key)?.type;
       // Exim 4.96 insists on synchronization and takes one at most; Postfix 3.7 obeys the QUIT in b's text.
       expect(kind === 'postfix' ? ['delivered'] : ['delivered', 'uncertain']).toContain(outcome('a joe@gate.test'));

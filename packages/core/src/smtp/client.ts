@@ -8,7 +8,7 @@
  *    step too: another transaction is open over there (Exim 4.96 keeps MAIL open after a refused only recipient).
  * 3. A transaction is settled when all its commands are answered; its verdicts come from its own replies alone. What is unanswered when the
  *    session ends is `unsent` before its last byte may have left, and `uncertain` after.
- * 4. After 421, or a refused RSET, nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
+ * 4. After 421, or another goodbye in answer to RSET, nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
  * 5. In the `bsmtp` dialogue nothing waits for a reply, so the first reply of an unexpected class ends the matching (a server that
  *    refused a recipient reads the message as commands): what follows is uncertain.
  */
@@ -69,6 +69,7 @@ export type AwaitedCommand =
   | 'rcpt'
   | 'data'
   | 'final'
+  | 'noop'
   | 'quit';
 
 /** What may be written next. */
@@ -113,6 +114,11 @@ export interface ClientMachine {
   receive(reply: Reply): ClientEvent[];
   /** Adds a transaction after `offer`; returns its key, counting from 0. `size` is the message's octets. */
   submit(transaction: { envelope: Envelope; size: number }): number;
+  /**
+   * Octets that may follow what is under way (RFC 2920) and have no reply: a NOOP without its line end, which is written once a reply has come. What
+   * stands between (a netcat whose server is gone) notices by them that nobody reads any more. Undefined where none may be written.
+   */
+  probe(): Uint8Array | undefined;
   /** No more transactions: QUIT when all is answered. */
   finish(): void;
   /** Where the replies to MAIL and to the message of transaction `key` stand among all replies, the greeting's being 0. */
@@ -158,6 +164,7 @@ const LAW: Readonly<Record<AwaitedCommand, Readonly<Partial<Record<2 | 3 | 4 | 5
   rcpt: { 2: 'rcpt', 4: 'rcpt', 5: 'rcpt' },
   data: { 3: 'data', 4: 'data', 5: 'data' },
   final: { 2: 'final', 4: 'final', 5: 'final' },
+  noop: { 2: 'reset', 4: 'reset', 5: 'reset' },
   quit: { 2: 'over', 4: 'over', 5: 'over' },
 };
 
@@ -222,6 +229,8 @@ export function createClient(o: ClientOptions): ClientMachine {
   let dirty = false;
   /** Transactions that wait for their recipients' replies, after one that had none accepted. */
   let careful = o.careful === true ? CAREFUL_TRANSACTIONS : 0;
+  /** A NOOP has no line end yet. */
+  let probing = false;
   let closing: Reply | undefined;
   let lastReply: Reply | undefined;
 
@@ -453,6 +462,7 @@ export function createClient(o: ClientOptions): ClientMachine {
       if (phase === 'over') return OVER;
       if (closing !== undefined || phase === 'derailed') return closing && awaiting.length === 0 ? OVER : WAIT;
       if (phase === 'upgrade') return { type: 'upgrade' };
+      if (probing) return WAIT;
       const first = queued.shift();
       if (first !== undefined) return command(first.bytes, { command: first.command });
       if (phase !== 'ready') return WAIT;
@@ -469,6 +479,10 @@ export function createClient(o: ClientOptions): ClientMachine {
       const head = awaiting.shift();
       if (head === undefined && !isGoodbye(reply)) return outOfStep('nothing', reply);
       lastReply = reply;
+      if (probing) {
+        probing = false;
+        ask('', 'noop');
+      }
       const kind = replyClass(reply);
       if (head !== undefined && blind && (EXPECTED[head.command] ?? kind) !== kind) return derail(head, reply);
       const events: ClientEvent[] = [];
@@ -478,7 +492,7 @@ export function createClient(o: ClientOptions): ClientMachine {
         if (current !== undefined) current.stage = 'done';
         current = undefined;
       }
-      if (head === undefined || (kind >= 4 && head.command === 'reset')) return events;
+      if (head === undefined || (head.command === 'reset' && closing === reply)) return events;
       const effect = LAW[head.command][kind];
       return [
         ...events,
@@ -503,6 +517,15 @@ export function createClient(o: ClientOptions): ClientMachine {
       open.set(key, transaction);
       current = transaction;
       return key;
+    },
+    probe() {
+      // Behind DATA it would be text of the message.
+      const may = phase === 'ready' && closing === undefined && current === undefined && queued.length === 0;
+      const commands = awaiting.map((awaited) => awaited.command);
+      const free = commands.length > 0 && !commands.some((name) => name === 'data' || name === 'noop');
+      if (!may || !free || probing || blind || dialogue === 'lockstep') return undefined;
+      probing = true;
+      return Buffer.from('NOOP');
     },
     finish() {
       finishing = true;
@@ -556,9 +579,9 @@ const REFUSALS: Readonly<Partial<Record<AwaitedCommand, string>>> = {
   auth: 'the server refused the user name or password',
 };
 
-/** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes. */
+/** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes; all else is out of step. */
 function isClosing(head: Awaited | undefined, reply: Reply): boolean {
-  if (head?.command === 'reset') return replyClass(reply) >= 4;
+  if (head?.command === 'reset') return isGoodbye(reply) && replyClass(reply) >= 4;
   return isGoodbye(reply) && reply.code !== 221 && (head === undefined || head.transaction !== undefined);
 }
 

@@ -38,6 +38,16 @@ describe('a refusal of this host bounces no letter', () => {
   }
 });
 
+describe('what a server says that has read something else is no verdict', () => {
+  for (const text of ['500 5.5.2 Error: command not recognized', '503 5.5.1 Error: nested MAIL command']) {
+    test(text, () => {
+      expect(refusedWith(text)).toEqual(['deferred', 'deferred']);
+      const told = { mail: OK, rcpt: [OK], data: undefined, perRecipient: false, left: true };
+      expect(verdicts({ ...told, finals: [reply(text)] })).toMatchObject([{ type: 'deferred' }]);
+    });
+  }
+});
+
 describe('a refusal of a sender, a recipient or a message is one', () => {
   for (const text of [
     '550 5.1.1 <joe@gate.test>: Recipient address rejected: User unknown',

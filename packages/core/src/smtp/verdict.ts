@@ -42,7 +42,7 @@ export function acceptedCount(replies: TransactionReplies): number {
  * One verdict per recipient, in the envelope's order. The most specific reply counts: MAIL's refusal, RCPT's refusal, DATA's refusal, the final
  * reply. A 5yz that was the session's very last word, with commands after it unanswered, is only a deferral: Exim 4.96 sends `554 Too
  * many syntax or protocol errors` as an extra reply and closes, so that it would be matched to an innocent command. So is one that is
- * {@link isAboutClient}.
+ * {@link isAboutClient} or {@link isOutOfPlace}.
  */
 export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict[] {
   const accepted = acceptedCount(replies);
@@ -53,7 +53,8 @@ export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict
     const final = replies.finals[replies.perRecipient ? place : 0];
     if (rcpt !== undefined) place++;
     if (isRefusal(replies.data)) return refused(replies.data, end);
-    if (rcpt !== undefined && final !== undefined) return isGoodbye(final) ? refused(final, end) : outcomeOf(final);
+    if (rcpt !== undefined && final !== undefined)
+      return isGoodbye(final) || isOutOfPlace(final) ? refused(final, end) : outcomeOf(final);
     if (end?.closing !== undefined) return { type: 'unsent', reply: end.closing };
     return replies.left ? { type: 'uncertain' } : { type: 'unsent' };
   });
@@ -67,13 +68,16 @@ export function isTooMany(reply: Reply): boolean {
 
 /**
  * True for a reply after which the server closes: 221, 421 (RFC 5321 §3.8), and the last word of Exim 4.96 to a client it finds clumsy
- * (`503 Too many syntax or protocol errors`, `554 Too many nonmail commands`).
+ * (`503 Too many syntax or protocol errors`, `554 Too many nonmail commands`),
+ * or of Postfix 3.11 to one that is ahead of a reply (`554 5.5.0 Error: SMTP protocol synchronization`).
  */
 export function isGoodbye(reply: Reply): boolean {
   if (reply.code === 221 || reply.code === 421) return true;
   return (
     replyClass(reply) === 5 &&
-    /^too many (?:syntax or protocol errors|nonmail commands)/i.test(reply.lines.at(-1) ?? '')
+    /^(?:too many (?:syntax or protocol errors|nonmail commands)|error: smtp protocol synchronization)/i.test(
+      reply.lines.at(-1) ?? '',
+    )
   );
 }
 
@@ -89,13 +93,21 @@ export function isAboutClient(reply: Reply): boolean {
   return reply.code === 530 || reply.enhanced?.slice(1) === '.7.25' || ABOUT_CLIENT.test(reply.lines.join(' '));
 }
 
+/**
+ * True for `500 command not recognized` and `503 bad sequence`: what is written here is neither, so the server has read something else, and it says
+ * nothing of a letter. Postfix 3.11 reads a chunk that it has refused for its size as commands.
+ */
+function isOutOfPlace(reply: Reply): boolean {
+  return reply.code === 500 || reply.code === 503;
+}
+
 function isRefusal(reply: Reply | undefined): reply is Reply {
   return reply !== undefined && replyClass(reply) >= 4;
 }
 
 function refused(reply: Reply, end: SessionEnd | undefined): Verdict {
   if (isGoodbye(reply)) return { type: 'unsent', reply };
-  const innocent = reply === end?.suspect || isAboutClient(reply);
+  const innocent = reply === end?.suspect || isAboutClient(reply) || isOutOfPlace(reply);
   if (innocent && replyClass(reply) === 5) return { type: 'deferred', reply, reason: replyText(reply) };
   return outcomeOf(reply);
 }

@@ -1,16 +1,8 @@
 /** The SMTP layers of a check. */
-import {
-  type Channel,
-  deadline,
-  type Env,
-  formatTarget,
-  type Link,
-  LinkError,
-  quoteAll,
-  raceAbort,
-} from '@postern/core';
+import { deadline, type Env, formatTarget, type Link, LinkError, quoteAll, runFar, type Target } from '@postern/core';
 import { DeliveryError, findSmtp, greetSmtp, wayOf } from '@postern/smtp';
 import { PosternError } from '../base/errors.ts';
+import { localHostname } from '../base/machine.ts';
 import { smtpTarget } from '../config/host.ts';
 import type { HostValues, RouteValues } from '../config/schema.ts';
 import { netcatWarnings } from './netcat.ts';
@@ -31,14 +23,19 @@ export interface SmtpCheck {
 export async function checkSmtp(o: SmtpCheck): Promise<{ detail: string; warnings: readonly string[] }> {
   const target = smtpTarget(o.values);
   const way = wayOf(target);
-  if (target.type !== 'exec') return { detail: await greetSmtp(o.link, target, o), warnings: bsmtpWarnings(o) };
+  if (target.type !== 'exec') return { detail: await greet(o, target), warnings: bsmtpWarnings(o) };
   if (way === 'smtp' || way === 'lmtp') {
-    const detail = await greetSmtp(o.link, target, o).catch((error: unknown) => suggest(error, o));
+    const detail = await greet(o, target).catch((error: unknown) => suggest(error, o));
     return { detail, warnings: [...netcatWarnings(target.command), ...bsmtpWarnings(o)] };
   }
   await mustExist(target.command, o);
   const does = way === 'batch' ? 'reads batches' : 'takes one message a run';
   return { detail: `\`${target.command}\` ${does}`, warnings: [SAYS_NOTHING] };
+}
+
+/** Greets as delivery does, so that what a server thinks of our name shows. */
+function greet(o: SmtpCheck, target: Target): Promise<string> {
+  return greetSmtp(o.link, target, { ...o, helo: localHostname() });
 }
 
 const SAYS_NOTHING =
@@ -70,11 +67,7 @@ async function mustExist(command: string, { link, env, timeoutMs }: SmtpCheck): 
   const timeout = (): Error => new DeliveryError(`no answer in ${timeoutMs / 1000} s`, { code: 'timeout' });
   using limit = deadline(env, timeoutMs, { reason: timeout });
   const script = quoteAll(['sh', '-c', 'command -v "$1" >/dev/null', 'sh', program]);
-  const channel: Channel = await link.open({ type: 'exec', command: script }, { signal: limit.signal });
-  channel.stream.on('error', () => {}).resume();
-  channel.stream.end();
-  const exit = await raceAbort(channel.exit, limit.signal);
-  if (exit.type === 'lost') throw exit.error;
+  const { exit } = await runFar(link, script, { signal: limit.signal, maxOctets: 0 });
   if (exit.type !== 'exit' || exit.code !== 0) {
     throw new DeliveryError(`there is no ${program} over there`, { code: 'command' });
   }

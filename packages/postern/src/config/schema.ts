@@ -41,6 +41,7 @@ export interface HostValues {
   imapd?: string | undefined;
   passphrase_command?: string | undefined;
   smtp?: string | undefined;
+  receipts?: 'auto' | 'off' | undefined;
 }
 
 /** Keys of a table that listens to mail clients. */
@@ -237,6 +238,7 @@ function makeSchema(o: SchemaContext): z.ZodType<FileValues, unknown> {
     imapd: target.optional(),
     passphrase_command: command('pass show ssh').optional(),
     smtp: target.optional(),
+    receipts: oneOf(['auto', 'off']).optional(),
   });
   const spare = `a whole number from 0 to ${SPARE_MAX}`;
   const imap = table({

@@ -43,10 +43,11 @@ export async function startRunner(o: {
     if (smarthost !== undefined) return o.smarthosts.courier({ ...route, smarthost });
     const host = wanted === undefined ? undefined : o.hosts.get(wanted);
     if (host === undefined) return undefined;
-    const { link, smtp: target, name } = host;
+    const { link, smtp: target, name, values } = host;
     const courier = createCourier({
       ...{ link, target, env: o.env, helo: heloOf(o.active) },
       dialogue: route.dialogue ?? 'auto',
+      receipts: values?.receipts !== 'off',
       onEvent: (event) => logCourierEvent(o.log, name, event),
     });
     return { host: name, courier, link };

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { makeEntry } from './courier.test-util.ts';
 import { Outbox } from './outbox.ts';
-import { pour } from './pour.ts';
+import { writeMessage } from './write-message.ts';
 
 /** What pours out for a message that is read in `chunks`, and how much of it before the gate opened. */
 async function poured(
@@ -40,7 +40,7 @@ async function poured(
     outbox.gate(Promise.resolve(), () => {
       before = Buffer.concat(written).length;
     });
-  await pour(entry, { step, outbox, gate, stop: () => false });
+  await writeMessage(entry, { step, outbox, gate, stop: () => false });
   await outbox.empty();
   return { bytes: Buffer.concat(written), before };
 }
@@ -92,7 +92,7 @@ describe('a message', () => {
       };
       const gate = (): void => expect.unreachable();
       const entry = { ...makeEntry({ message: '0123456789' }), size };
-      await expect(pour(entry, { step, outbox, gate, stop: () => false })).rejects.toThrow(/octets, not/);
+      await expect(writeMessage(entry, { step, outbox, gate, stop: () => false })).rejects.toThrow(/octets, not/);
     }
   });
 });
