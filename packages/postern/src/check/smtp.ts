@@ -1,8 +1,7 @@
 /** The SMTP layers of a check. */
-import { deadline, type Env, formatTarget, type Link, LinkError, quoteAll, runFar, type Target } from '@postern/core';
+import { deadline, type Env, formatTarget, type Link, LinkError, quoteAll, runFar } from '@postern/core';
 import { DeliveryError, findSmtp, greetSmtp, wayOf } from '@postern/smtp';
 import { PosternError } from '../base/errors.ts';
-import { localHostname } from '../base/machine.ts';
 import { smtpTarget } from '../config/host.ts';
 import type { HostValues, RouteValues } from '../config/schema.ts';
 import { netcatWarnings } from './netcat.ts';
@@ -23,19 +22,14 @@ export interface SmtpCheck {
 export async function checkSmtp(o: SmtpCheck): Promise<{ detail: string; warnings: readonly string[] }> {
   const target = smtpTarget(o.values);
   const way = wayOf(target);
-  if (target.type !== 'exec') return { detail: await greet(o, target), warnings: bsmtpWarnings(o) };
+  if (target.type !== 'exec') return { detail: await greetSmtp(o.link, target, o), warnings: bsmtpWarnings(o) };
   if (way === 'smtp' || way === 'lmtp') {
-    const detail = await greet(o, target).catch((error: unknown) => suggest(error, o));
+    const detail = await greetSmtp(o.link, target, o).catch((error: unknown) => suggest(error, o));
     return { detail, warnings: [...netcatWarnings(target.command), ...bsmtpWarnings(o)] };
   }
   await mustExist(target.command, o);
   const does = way === 'batch' ? 'reads batches' : 'takes one message a run';
   return { detail: `\`${target.command}\` ${does}`, warnings: [SAYS_NOTHING] };
-}
-
-/** Greets as delivery does, so that what a server thinks of our name shows. */
-function greet(o: SmtpCheck, target: Target): Promise<string> {
-  return greetSmtp(o.link, target, { ...o, helo: localHostname() });
 }
 
 const SAYS_NOTHING =
