@@ -11,7 +11,7 @@ export async function check(
   o: { hosts: readonly string[]; acceptNewHostKey: boolean },
 ): Promise<number> {
   const { output, options, surroundings } = context;
-  const config = configOf(context);
+  const config = await configOf(context);
   const known = planUp(config, { hosts: o.hosts }).hosts;
   const reports: HostReport[] = [];
   for (const host of o.hosts.length > 0 ? o.hosts : known) {

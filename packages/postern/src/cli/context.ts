@@ -1,9 +1,10 @@
 /** What every subcommand is given, and how it prints. */
 import { printableJson } from '@postern/core';
 import { PosternError } from '../base/errors.ts';
-import { locateControlSocket, type Surroundings } from '../base/paths.ts';
-import { type Config, loadConfig } from '../config/load.ts';
-import { type Plan, planUp } from '../config/plan.ts';
+import type { Surroundings } from '../base/paths.ts';
+import type { Config } from '../config/load.ts';
+import { findControlSocket } from '../config/locate.ts';
+import type { Plan } from '../config/plan.ts';
 import { callControl } from '../control/client.ts';
 import type { DaemonStatus } from '../control/status.ts';
 
@@ -32,27 +33,39 @@ export interface Context {
   readonly options: GlobalOptions;
 }
 
-/** Reads the configuration that the options name. */
-export function configOf(context: Context): Config {
-  return loadConfig(context.surroundings, { file: context.options.config });
+/** Reads the configuration that the options name; its schema is loaded by what needs it. */
+export async function configOf({ surroundings, options }: Pick<Context, 'surroundings' | 'options'>): Promise<Config> {
+  const { loadConfig } = await import('../config/load.ts');
+  return loadConfig(surroundings, { file: options.config });
 }
 
 /** Asks the daemon that owns the configured state directory. Throws as `callControl`. */
-export function askDaemon(config: Config, method: string, params: Record<string, unknown> = {}): Promise<unknown> {
-  return callControl(locateControlSocket(config.runtimeDir, config.stateDir), method, params);
+export async function askDaemon(
+  { surroundings, options }: Pick<Context, 'surroundings' | 'options'>,
+  method: string,
+  params: Record<string, unknown> = {},
+): Promise<unknown> {
+  try {
+    return await callControl(await findControlSocket(surroundings, options.config), method, params);
+  } catch (error) {
+    // Nobody is there: then a configuration that cannot be used is the first thing to say.
+    if (error instanceof PosternError && error.code === 'unavailable') await configOf({ surroundings, options });
+    throw error;
+  }
 }
 
 /**
  * What `up` does with this configuration; where that names no host, with those the running daemon was started with. Throws as
  * {@link planUp}.
  */
-export async function planAsRunning(config: Config, hosts: readonly string[]): Promise<Plan> {
+export async function planAsRunning(context: Context, config: Config, hosts: readonly string[]): Promise<Plan> {
+  const { planUp } = await import('../config/plan.ts');
   if (hosts.length > 0) return planUp(config, { hosts });
   try {
     return planUp(config, { hosts });
   } catch (error) {
     if (!(error instanceof PosternError) || error.code !== 'usage') throw error;
-    const status = (await askDaemon(config, 'status').catch(() => undefined)) as DaemonStatus | undefined;
+    const status = (await askDaemon(context, 'status').catch(() => undefined)) as DaemonStatus | undefined;
     if (status === undefined) throw error;
     return planUp(config, { hosts: status.hosts.map(({ host }) => host) });
   }

@@ -17,7 +17,7 @@ interface Answer {
 
 /** `postern route [--from A] ADDRESS…`: with 68 when one of them has no route. */
 export async function route(context: Context, o: { addresses: readonly string[]; from: string }): Promise<number> {
-  const routes = toRoutes((await planAsRunning(configOf(context), [])).routes);
+  const routes = toRoutes((await planAsRunning(context, await configOf(context), [])).routes);
   const from = parse(() => parseReversePath(o.from), o.from);
   const answers = o.addresses.map((address): Answer => {
     const verdicts = routes.explain(

@@ -25,7 +25,7 @@ export async function service(context: Context, o: { action: string; hosts: read
     show(context, { done: report }, () => report);
     return;
   }
-  const files = filesFor(context, o.hosts, place);
+  const files = await filesFor(context, o.hosts, place);
   if (o.action === 'install') {
     const report = [...(await installService(files, place)), ...advice(place)];
     show(context, { done: report }, () => report);
@@ -46,8 +46,8 @@ function placeOf(s: Surroundings): ServicePlace {
   return { directory, manager: { type: 'systemd', program: 'systemctl' } };
 }
 
-function filesFor(context: Context, hosts: readonly string[], place: ServicePlace): ServiceFile[] {
-  const config = configOf(context);
+async function filesFor(context: Context, hosts: readonly string[], place: ServicePlace): Promise<ServiceFile[]> {
+  const config = await configOf(context);
   const plan = planUp(config, { hosts });
   const facts: ServiceFacts = {
     command: ownCommand(),

@@ -39,8 +39,12 @@ export async function setup(
 }
 
 async function factsFor(context: Context, host: string | undefined): Promise<SetupFacts> {
-  const config = configOf(context);
-  const plan = await asListening(await planAsRunning(config, host === undefined ? [] : [host]), context, config);
+  const config = await configOf(context);
+  const plan = await asListening(
+    await planAsRunning(context, config, host === undefined ? [] : [host]),
+    context,
+    config,
+  );
   const name = host ?? plan.hosts[0] ?? '';
   const endpoint =
     plan.imap.find((candidate) => candidate.host === name) ??
@@ -64,7 +68,7 @@ async function factsFor(context: Context, host: string | undefined): Promise<Set
 
 /** The plan with the addresses a running daemon really has: another port was chosen for 0, or on its command line. */
 async function asListening(plan: Plan, context: Context, config: Config): Promise<Plan> {
-  const status = (await askDaemon(config, 'status').catch(() => undefined)) as DaemonStatus | undefined;
+  const status = (await askDaemon(context, 'status').catch(() => undefined)) as DaemonStatus | undefined;
   if (status === undefined) return plan;
   const read = (addresses: readonly string[]): ListenAddress[] =>
     addresses.map((text) => parseListen(text, { runtimeDir: config.runtimeDir, home: context.surroundings.home }));

@@ -2,7 +2,7 @@
 import { printable, sleep, systemEnv } from '@postern/core';
 import { columns } from '../base/text.ts';
 import type { DaemonStatus } from '../control/status.ts';
-import { askDaemon, type Context, configOf, show } from './context.ts';
+import { askDaemon, type Context, show } from './context.ts';
 
 /** How often `--watch` looks, milliseconds. */
 const WATCH_MS = 2000;
@@ -11,10 +11,9 @@ const CLEAR = '\u001b[2J\u001b[H';
 
 /** `postern status [--watch]`. Watching ends with the daemon, or by a signal. */
 export async function status(context: Context, o: { watch: boolean }): Promise<void> {
-  const config = configOf(context);
   const never = new AbortController().signal;
   for (;;) {
-    const answer = (await askDaemon(config, 'status')) as DaemonStatus;
+    const answer = (await askDaemon(context, 'status')) as DaemonStatus;
     if (o.watch && context.output.outTty && !context.options.json) context.output.out(CLEAR);
     show(context, answer, () => formatStatus(answer));
     if (!o.watch) return;

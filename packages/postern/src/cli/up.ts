@@ -1,13 +1,13 @@
 /** `postern up`: runs the daemon until a signal, and says how it went. */
 import { printable, sleep, systemEnv } from '@postern/core';
 import { PosternError } from '../base/errors.ts';
-import type { Config } from '../config/load.ts';
+import { type Config, loadConfig } from '../config/load.ts';
 import { type Plan, planUp } from '../config/plan.ts';
 import { LISTEN_ACCEPTED, type ListenAddress, parseListen } from '../config/units.ts';
 import { type Daemon, DRAIN_MS, startDaemon } from '../daemon/daemon.ts';
 import { createLogger, type LogFormat, type Logger, leadsToJournal } from '../daemon/log.ts';
 import { notifyServiceManager } from '../daemon/notify.ts';
-import { type Context, configOf } from './context.ts';
+import type { Context } from './context.ts';
 
 /** `postern up [HOST…]`: serves until SIGTERM or SIGINT, then drains; a second signal hurries. */
 export async function up(
@@ -22,7 +22,7 @@ export async function up(
   const { surroundings, output, options } = context;
   const { env } = surroundings;
   const read = (): { config: Config; plan: Plan } => {
-    const config = configOf(context);
+    const config = loadConfig(surroundings, { file: options.config });
     const imap = readAddress('--imap', o.imap, context, config);
     const smtp = readAddress('--smtp', o.smtp, context, config);
     return { config, plan: planUp(config, { hosts: o.hosts, imap, smtp }) };

@@ -1,15 +1,8 @@
 /** `postern pipe`, and what `postern-ssh` shares with it: this process joined to a channel. */
-import { existsSync, readFileSync } from 'node:fs';
 import { type Env, printableJson, systemEnv } from '@postern/core';
 import { PosternError } from '../base/errors.ts';
-import {
-  defaultConfigFile,
-  defaultStateDir,
-  locateControlSocket,
-  runtimeDir,
-  type Surroundings,
-  surroundings,
-} from '../base/paths.ts';
+import { type Surroundings, surroundings } from '../base/paths.ts';
+import { findControlSocket } from '../config/locate.ts';
 import { type RunPipeOptions, runPipe, type SignalSource, SSH_FAULT } from './bridge.ts';
 import { borrow, lentChannel } from './client.ts';
 import { endsPlainly, type PipeAsk, parsePipeArgs } from './request.ts';
@@ -107,25 +100,4 @@ async function open(
 /** Ends this process once its output has left. Input that is still open does not keep it. */
 export function leave(status: number): void {
   process.stdout.write('', () => process.stderr.write('', () => process.exit(status)));
-}
-
-/**
- * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory, or was named and is not there:
- * a client that lends a link starts often. Throws `PosternError` `config` then.
- */
-export async function findControlSocket(s: Surroundings, file: string | undefined): Promise<string> {
-  const named = file ?? (s.env.POSTERN_CONFIG || undefined);
-  const stateDir = (named === undefined ? movesState(defaultConfigFile(s)) : !existsSync(named) || movesState(named))
-    ? (await import('../config/load.ts')).loadConfig(s, { file }).stateDir
-    : defaultStateDir(s);
-  return locateControlSocket(runtimeDir(s, stateDir), stateDir);
-}
-
-function movesState(file: string): boolean {
-  try {
-    return readFileSync(file, 'utf8').includes('state_dir');
-  } catch {
-    // Not there, or for the one who reads all of it to complain about.
-    return false;
-  }
 }

@@ -1,7 +1,8 @@
 /** One entry with its header, as `postern queue show` gives it. */
 import { type EntryId, type JournalRecord, printable, replyText, type Spool } from '@postern/core';
 import { readJournal } from '@postern/spool';
-import { formatQueue, type QueueRow } from './row.ts';
+import { formatQueue } from './format.ts';
+import type { QueueRow } from './row.ts';
 
 /** Octets of a header that are shown. */
 const HEADER_MAX = 64 * 1024;

@@ -1,7 +1,6 @@
 /** Entries as rows of `postern queue`. */
-import { type EntryState, type Outcome, parseForwardPath, parseReversePath, printable, replyText } from '@postern/core';
+import { type EntryState, type Outcome, parseForwardPath, parseReversePath, replyText } from '@postern/core';
 import type { CompiledRoutes } from '@postern/relay';
-import { columns } from '../base/text.ts';
 
 /** One entry as `postern queue list --json` gives it. */
 export interface QueueRow {
@@ -83,29 +82,6 @@ function reasonOf(state: EntryState, o: Now, recipients: readonly QueueRecipient
   if (stranded.length === 0) return told;
   const lost = `no route takes ${stranded.join(', ')}`;
   return told === '' || stranded.length === open.length ? lost : `${told}; ${lost}`;
-}
-
-/** The queue for people: one line an entry, one more for each recipient. */
-export function formatQueue(rows: readonly QueueRow[]): string[] {
-  if (rows.length === 0) return ['the queue is empty'];
-  return rows.flatMap((row) => {
-    const when = row.next === null ? '' : `  next ${row.next}`;
-    const head = `${row.id}  ${row.state}  ${formatSize(row.size)}  from <${printable(row.from)}>  arrived ${row.arrived}${when}`;
-    const why = row.reason === '' ? [] : [`    ${printable(row.reason)}`];
-    const to = columns(
-      row.recipients.map(({ address, host, outcome, reply }) => [
-        `    to <${printable(address)}>`,
-        host === null ? 'no route' : `via ${host}`,
-        [outcome ?? 'not tried', printable(reply ?? '')].join(' ').trim(),
-      ]),
-    );
-    return [head, ...why, ...to];
-  });
-}
-
-function formatSize(octets: number): string {
-  if (octets < 1024) return `${octets} B`;
-  return octets < 1024 ** 2 ? `${(octets / 1024).toFixed(1)} KiB` : `${(octets / 1024 ** 2).toFixed(1)} MiB`;
 }
 
 /** Answers which route takes a recipient of the queue. */

@@ -1,19 +1,11 @@
 /** `postern sendmail`: what it is given is spooled, or it says why not and exits by sysexits.h. */
-import type { Readable, Writable } from 'node:stream';
-import { type ForwardPath, printable, printableJson, type ReversePath, SpoolError, systemEnv } from '@postern/core';
-import type { CompiledRoutes } from '@postern/relay';
-import { spoolWriter } from '@postern/spool';
+
+import { printable, printableJson, SpoolError } from '@postern/core';
 import { PosternError } from '../base/errors.ts';
-import { makeStateDirectory, type Surroundings, spoolDirectory } from '../base/paths.ts';
-import { askDaemon, type Context } from '../cli/context.ts';
-import { queueRows } from '../cli/queue.ts';
-import { type Config, loadConfig } from '../config/load.ts';
-import { toRoutes } from '../config/routes.ts';
-import { parseSendmailArgs, type SendmailProgram, type SendmailRequest } from './args.ts';
-import { identityOf } from './identity.ts';
+import { askDaemon, configOf } from '../cli/context.ts';
+import { parseSendmailArgs, type SendmailRequest } from './args.ts';
 import { formatMailq } from './mailq.ts';
-import { serveStdio } from './stdio.ts';
-import { submit } from './submit.ts';
+import type { SendmailOptions } from './options.ts';
 
 const HELP = `Usage: postern sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [-N WHEN] [--] [ADDRESS...]
        postern sendmail -bs | -bp | -q[IID] | -bi
@@ -21,17 +13,6 @@ const HELP = `Usage: postern sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [-N WHEN]
 Takes a message on standard input into the spool, as other sendmails do. Under the name sendmail, mailq or newaliases (a
 symlink to postern) it is that program. See docs/sendmail.md.
 `;
-
-/** What a run is given. */
-export interface SendmailOptions {
-  readonly name: SendmailProgram;
-  readonly words: readonly string[];
-  readonly surroundings: Surroundings;
-  readonly output: Context['output'];
-  readonly stdin: Readable;
-  readonly stdout: Writable;
-  readonly version: string;
-}
 
 /** Runs a sendmail call to its end and resolves with its exit status, from sysexits.h. Never rejects. */
 export async function runSendmail(o: SendmailOptions): Promise<number> {
@@ -70,61 +51,17 @@ async function perform(
   if (request.type === 'help') return o.output.out(HELP);
   if (request.type === 'version') return o.output.out(`${o.version}\n`);
   if (request.type === 'newaliases') return;
-  const config = loadConfig(o.surroundings, { file: configFile });
-  switch (request.type) {
-    case 'mailq': {
-      const rows = await queueRows(config);
-      return o.output.out(json ? `${printableJson(rows)}\n` : formatMailq(rows));
-    }
-    case 'flush':
-      await askDaemon(config, 'queue.flush', request.id === undefined ? {} : { what: request.id });
-      return;
-    case 'smtp':
-      return withWriter(config, o, (spool) => {
-        const { domain } = identityOf(o.surroundings);
-        const routes = routesOf(config) ?? toRoutes([{ match: ['*'], host: 'first' }]);
-        const sizeLimit = config.smtp?.max_size;
-        return serveStdio({
-          ...{ input: o.stdin, output: o.stdout, spool, routes, hostname: domain, sizeLimit, env: systemEnv },
-        });
-      });
-    case 'submit':
-      return withWriter(config, o, async (spool) => {
-        const routes = routesOf(config);
-        const refusal = (from: string, to: string): string | undefined =>
-          routes === undefined || routes.take(to as ForwardPath, from as ReversePath) ? undefined : 'no route takes it';
-        const input = o.stdin;
-        const { id, refused } = await submit({
-          request,
-          input,
-          spool,
-          identity: identityOf(o.surroundings),
-          env: systemEnv,
-          refusal,
-        });
-        for (const { text, why } of refused) {
-          o.output.err(`${o.name}: ${printable(JSON.stringify(text))} was left out: ${why}\n`);
-        }
-        if (json) o.output.out(`${JSON.stringify({ id })}\n`);
-      });
+  const options = { json, ...(configFile === undefined ? {} : { config: configFile }) };
+  const asker = { surroundings: o.surroundings, options };
+  if (request.type === 'mailq') {
+    const { queueRows } = await import('../cli/queue.ts');
+    const rows = await queueRows(asker);
+    return o.output.out(json ? `${printableJson(rows)}\n` : formatMailq(rows));
   }
-}
-
-/** The configuration's routes. None there: `up` sends everything through its first HOST, which is not known here. */
-function routesOf(config: Config): CompiledRoutes | undefined {
-  return config.routes.length === 0 ? undefined : toRoutes(config.routes);
-}
-
-async function withWriter<T>(
-  config: Config,
-  o: SendmailOptions,
-  work: (spool: Awaited<ReturnType<typeof spoolWriter>>) => Promise<T>,
-): Promise<T> {
-  makeStateDirectory(config.stateDir, o.surroundings.uid);
-  const spool = await spoolWriter({ dir: spoolDirectory(config.stateDir), env: systemEnv });
-  try {
-    return await work(spool);
-  } finally {
-    await spool.close();
+  if (request.type === 'flush') {
+    await askDaemon(asker, 'queue.flush', request.id === undefined ? {} : { what: request.id });
+    return;
   }
+  const { takeMail } = await import('./take-mail.ts');
+  await takeMail(request, await configOf(asker), o, json);
 }

@@ -1,0 +1,30 @@
+/** Where the daemon of a configuration listens, found without reading more of it than must be: what only asks starts often. */
+import { existsSync, readFileSync } from 'node:fs';
+import {
+  defaultConfigFile,
+  defaultStateDir,
+  locateControlSocket,
+  runtimeDir,
+  type Surroundings,
+} from '../base/paths.ts';
+
+/**
+ * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory, or was named and is not there:
+ * a client that lends a link starts often. Throws `PosternError` `config` then.
+ */
+export async function findControlSocket(s: Surroundings, file: string | undefined): Promise<string> {
+  const named = file ?? (s.env.POSTERN_CONFIG || undefined);
+  const stateDir = (named === undefined ? movesState(defaultConfigFile(s)) : !existsSync(named) || movesState(named))
+    ? (await import('./load.ts')).loadConfig(s, { file }).stateDir
+    : defaultStateDir(s);
+  return locateControlSocket(runtimeDir(s, stateDir), stateDir);
+}
+
+function movesState(file: string): boolean {
+  try {
+    return readFileSync(file, 'utf8').includes('state_dir');
+  } catch {
+    // Not there, or for the one who reads all of it to complain about.
+    return false;
+  }
+}
