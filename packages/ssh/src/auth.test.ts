@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -87,6 +87,14 @@ describe('authentication at a real sshd', () => {
     for (const name of ['a', 'b']) expect(message).toContain(`${at(name)} (ssh-ed25519 SHA256:`);
     expect(message).toContain('the server accepts publickey');
     expect(fix).toContain(`ssh-copy-id -p ${rig.ssh.port} gate@127.0.0.1`);
+  });
+
+  test('a key file that others may read is passed over, as ssh does, with the line to type', async () => {
+    await chmod(at('ed'), 0o644);
+    const { error, notices } = await enter({ keys: ['ed'] });
+    await chmod(at('ed'), 0o600);
+    expect(error).toMatchObject({ code: 'auth-failed' });
+    expect(notices.join()).toContain(`${at('ed')} is passed over: others may read it (mode 0644); chmod 600 it`);
   });
 
   test('no key at all says so', async () => {

@@ -11,6 +11,7 @@ test.each<[string, Destination]>([
   ['[::1]:2222', { hostname: '::1', port: 2222 }],
   ['[fe80::1%eth0]', { hostname: 'fe80::1%eth0' }],
   ['::1', { hostname: '::1' }],
+  ['CORP\\me@gate', { user: 'CORP\\me', hostname: 'gate' }],
 ])('%s is read', (text, want) => expect(parseDestination(text)).toEqual(want));
 
 test.each([
@@ -25,6 +26,8 @@ test.each([
   'gate;id',
   'gate\n',
   '$(id)@gate',
+  'me\\@gate',
+  'CO\\RP\\-x;id@gate',
   '@gate',
 ])('%j is refused', (text) => {
   const read = (): Destination => parseDestination(text);

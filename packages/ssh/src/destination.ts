@@ -1,3 +1,4 @@
+/** Where a person wants to go, and which names may stand in a command line. */
 import { LinkError } from '@postern/core';
 
 /** Where a person wants to go: `[user@]host[:port]`, `ssh://[user@]host[:port]`, IPv6 addresses in brackets before a port. */
@@ -7,7 +8,9 @@ export interface Destination {
   readonly port?: number;
 }
 
-/** What ssh and a shell may see of a host or user name: no leading `-`, no spaces, quotes or shell characters (as OpenSSH 9.6 checks). */
+/** What ssh and a shell may see of a user name, as OpenSSH 9.6 checks it: `CORP\me` is one, a backslash at the end is not. */
+const SAFE_USER = /^(?!-)(?!.*\s-)(?!.*\\$)[^'"`$;&<>|(){}\u0000-\u001f\u007f]+$/;
+/** The same of a host name: no leading `-`, no spaces, quotes or shell characters. */
 const SAFE_NAME = /^[^-\s'"`$\\;&<>|(){}\u0000-\u0020\u007f][^\s'"`$\\;&<>|(){}\u0000-\u0020\u007f]*$/;
 
 /**
@@ -31,7 +34,8 @@ export function parseDestination(text: string): Destination {
 
 /** Throws a `LinkError` `config` unless the name is safe as an argument of ssh. */
 export function checkName(what: 'host name' | 'user name', name: string): void {
-  if (!SAFE_NAME.test(name)) throw unusable(`${JSON.stringify(name)} cannot be a ${what}`);
+  const safe = what === 'user name' ? SAFE_USER : SAFE_NAME;
+  if (!safe.test(name)) throw unusable(`${JSON.stringify(name)} cannot be a ${what}`);
 }
 
 function unusable(message: string): LinkError {

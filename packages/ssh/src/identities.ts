@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { deadline, type Env } from '@postern/core';
 import ssh2 from 'ssh2';
 import { type AgentKey, listAgentKeys } from './agent.ts';
@@ -120,9 +120,19 @@ async function readIdentityFile(path: string): Promise<FoundFile | undefined> {
   if (found.type === 'pkcs8') return { path, text, encrypted: false, publicOnly: false, unusable: PKCS8 };
   if (found.type === 'unusable') return { path, text, encrypted: false, publicOnly: false, unusable: found.reason };
   if (found.type === 'public') return { path, text, encrypted: false, publicOnly: true, publicKey: found.publicKey };
+  const open = await openToOthers(path);
+  if (open !== undefined) return { path, text: '', encrypted: false, publicOnly: false, unusable: open };
   const publicKey = found.publicKey ?? (await readPublicHalf(path))?.publicKey ?? derivePublicKey(text);
   const certified = existsSync(`${path}-cert.pub`);
   return { path, text, encrypted: found.encrypted, publicOnly: false, certified, ...(publicKey ? { publicKey } : {}) };
+}
+
+/** Why a private key of ours that others may read is passed over, as ssh does; undefined when they may not. */
+async function openToOthers(path: string): Promise<string | undefined> {
+  const { uid, mode } = await stat(path);
+  if (uid !== process.getuid?.() || (mode & 0o077) === 0) return undefined;
+  const octal = (mode & 0o777).toString(8).padStart(4, '0');
+  return `is passed over: others may read it (mode ${octal}); chmod 600 it`;
 }
 
 /** `PATH.pub`, which may stand for a private key that lives in the agent alone. */

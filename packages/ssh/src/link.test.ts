@@ -273,6 +273,25 @@ describe('MaxSessions', () => {
     await link.close();
   });
 
+  test('is asked after no more once it is known: each refusal is a line in the far log', async () => {
+    await using one = await startSshRig({ sshd: { config: ['MaxSessions 1'] } });
+    const { link } = recordedLink(await resolveRig(one));
+    const burst = async (): Promise<void> => {
+      const channels = await Promise.all(Array.from({ length: 12 }, () => link.open(exec('cat'), { signal })));
+      for (const channel of channels) channel.stream.end();
+      await Promise.all(channels.map((channel) => channel.exit));
+    };
+    const refusals = (): number => one.ssh.log().filter((line) => /no more sessions/.test(line)).length;
+    await burst();
+    const first = refusals();
+    expect(first).toBeGreaterThan(0);
+    expect(first).toBeLessThanOrEqual(11);
+    await burst();
+    // The far side may still count a session that has just ended here.
+    expect(refusals() - first).toBeLessThanOrEqual(2);
+    await link.close();
+  });
+
   test('does not count TCP channels', async () => {
     const server = createServer((socket) => socket.end('hi')).listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -348,6 +367,14 @@ describe('dialling what is no sshd', () => {
     });
   });
 
+  test.each(['Exceeded MaxStartups\r\n', 'Not allowed at this time\r\n'])(
+    'a server that says %j and hangs up',
+    async (words) => {
+      const error = await dialFake((socket) => socket.end(words));
+      expect(error).toMatchObject({ code: 'handshake', message: expect.stringContaining(`and said: ${words.trim()}`) });
+    },
+  );
+
   test('a web server', async () => {
     const error = await dialFake((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n<html>'));
     expect(error).toMatchObject({ code: 'handshake', layer: 'tcp' });
@@ -358,7 +385,11 @@ describe('dialling what is no sshd', () => {
     const { link } = recordedLink(await resolveRig(old, { backend: 'ssh2' }));
     link.wake('flush');
     const { error } = (await reached(link, 'down')) as { error: LinkError };
-    expect(error).toMatchObject({ code: 'handshake', message: expect.stringContaining('no algorithm in common') });
+    expect(error).toMatchObject({
+      code: 'handshake',
+      layer: 'kex',
+      message: expect.stringContaining('no algorithm in common'),
+    });
     expect(error.fix).toContain('openssh');
     await link.close();
   });

@@ -1,3 +1,4 @@
+/** The connections of one link: as many as its channels need, and no session is asked for where the far side has refused one. */
 import { setMaxListeners } from 'node:events';
 import { type Channel, type Env, LinkError, raceAbort, sleep, type Target } from '@postern/core';
 import type { Connection } from './connection.ts';
@@ -31,6 +32,8 @@ interface Member {
   full: boolean;
   /** A channel was opened here. */
   used: boolean;
+  /** When a channel last ended here, monotonic ms: the far side may still count it. */
+  endedAt: number;
   idle: Disposable | undefined;
 }
 
@@ -39,6 +42,8 @@ export class Pool {
   readonly #o: PoolOptions;
   readonly #members = new Set<Member>();
   readonly #ending = new AbortController();
+  /** Sessions the far sshd allows on one connection (MaxSessions), once it has refused one; each refusal is a line in its log. */
+  #allowed = Number.POSITIVE_INFINITY;
   #growing: Promise<void> | undefined;
 
   constructor(o: PoolOptions) {
@@ -83,6 +88,7 @@ export class Pool {
       since: this.#o.env.monotonicNow(),
       full: false,
       used: false,
+      endedAt: -LINGER_MS,
       idle: undefined,
     };
     this.#members.add(member);
@@ -115,6 +121,7 @@ export class Pool {
         member.used = true;
         void channel.exit.then(() => {
           member.full = false;
+          member.endedAt = this.#o.env.monotonicNow();
           this.#rest(member);
         });
         return channel;
@@ -151,13 +158,16 @@ export class Pool {
         member.full = false;
       });
     }
+    const { sessions } = member.connection;
+    const settled = this.#o.env.monotonicNow() - member.endedAt >= LINGER_MS;
+    if (sessions > 0 && settled) this.#allowed = Math.min(this.#allowed, sessions);
     member.full = true;
   }
 
   #pick(target: Target): Member | undefined {
-    const isSession = target.type === 'exec' || target.type === 'subsystem';
     for (const member of this.#members) {
-      if (isSession && member.full) continue;
+      const full = member.full || member.connection.sessions >= this.#allowed;
+      if (isSession(target) && full) continue;
       member.idle?.[Symbol.dispose]();
       member.idle = undefined;
       return member;
@@ -197,4 +207,9 @@ export class Pool {
       if (member.connection.channels === 0) void member.connection.end();
     });
   }
+}
+
+/** What counts against MaxSessions (sshd_config(5)). */
+function isSession({ type }: Target): boolean {
+  return type === 'exec' || type === 'subsystem';
 }

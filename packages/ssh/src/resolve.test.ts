@@ -160,6 +160,15 @@ test.each([
   expect(host.identityAgent).toBe(want?.replace('HOME', home));
 });
 
+test('what ssh takes for itself stops nothing: a user of a Windows domain, ForkAfterAuthentication', async () => {
+  await using dir = await temporaryDir();
+  const sshConfig = join(dir.path, 'config');
+  await writeFile(sshConfig, 'Host gate\n  User CORP\\me\n  ForkAfterAuthentication yes\n');
+  expect(await resolveHost('gate', { sshConfig, environment: { PATH: process.env.PATH } })).toMatchObject({
+    user: 'CORP\\me',
+  });
+});
+
 test('settings only the system ssh can honour are named', async () => {
   const { host } = await resolveWith('CertificateFile ~/cert\nPKCS11Provider /lib/p.so\n', 'gate');
   expect(host.needsOpenssh).toEqual(['certificatefile', 'pkcs11provider']);

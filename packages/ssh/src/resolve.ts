@@ -190,6 +190,8 @@ function askSsh(
 ): Promise<SshSettings> {
   const argv = [
     '-G',
+    // ForkAfterAuthentication asks for a command, or for none on purpose; nothing is run here.
+    '-N',
     ...(o.sshConfig === undefined ? [] : ['-F', o.sshConfig]),
     // A ProxyJump that is not used must not be judged either: ssh refuses one that names the host itself.
     ...(o.ownJump ? [] : ['-o', 'ProxyJump=none']),

@@ -100,6 +100,20 @@ export function onAuthRefusal(client: Client, heard: (methods: readonly string[]
   };
 }
 
+/**
+ * Hears what a server sends before its identification string (RFC 4253 §4.2), as it comes: ssh2 keeps it to itself when the server hangs up behind it, as sshd does to
+ * say `Exceeded MaxStartups`. After `connect()`.
+ */
+export function onPreamble(client: Client, heard: (text: string) => void): void {
+  const { _protocol } = internalsOf(client);
+  const parse = _protocol._parse;
+  // Another function takes its place once the string is there.
+  _protocol._parse = function (this: unknown, chunk, at, length) {
+    heard(chunk.toString('latin1', at, length));
+    return parse.call(this, chunk, at, length);
+  };
+}
+
 /** Starts a key exchange; does nothing while one is going on. */
 export function rekey(client: Client): void {
   internalsOf(client)._protocol.rekey();

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { deadline, type Layer, LinkError, raceAbort } from '@postern/core';
+import { deadline, type Layer, LinkError, printable, raceAbort } from '@postern/core';
 import ssh2 from 'ssh2';
 import { authenticator } from '../auth.ts';
 import {
@@ -21,7 +21,7 @@ import type { ResolvedHost } from '../resolved-host.ts';
 import { connectTcp, runProxyCommand } from '../socket.ts';
 import { ALGORITHMS } from './algorithms.ts';
 import { Ssh2Connection } from './ssh2-connection.ts';
-import { onAuthRefusal } from './ssh2-internals.ts';
+import { onAuthRefusal, onPreamble } from './ssh2-internals.ts';
 import { offerMlkem } from './ssh2-kex.ts';
 
 /** Dials with ssh2, hop after hop; each hop has its own keys, host key check and keepalive. */
@@ -118,6 +118,9 @@ function jumpError(host: ResolvedHost, why: string, cause: unknown): LinkError {
   return new LinkError(`${where}: ${why}`, { code: 'unreachable', layer: 'jump', cause });
 }
 
+/** Most that is kept of what a server says before its version, characters. */
+const MAX_PREAMBLE = 1024;
+
 interface HandshakeOptions extends HopOptions {
   readonly socket: Duplex;
   readonly reads: ReadBuffer | undefined;
@@ -140,6 +143,7 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
   const auth = authenticator(host, o.identities);
   const where = formatAddress(host.hostname, host.port);
   let phase: 'ident' | 'kex' | 'auth' | 'over' = 'ident';
+  let preamble = '';
   let keyFault: LinkError | undefined;
   let wantsCommit: Promise<unknown> = Promise.resolve();
   const limitMs = o.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS;
@@ -150,10 +154,11 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
     client.on('error', (error: Error & { level?: string }) => {
       if (error.level === 'agent') return auth.note(error.message);
       reject(
-        keyFault ?? (auth.started && isRefusal(error) ? auth.failure(error) : handshakeError(where, phase, error)),
+        keyFault ??
+          (auth.started && isRefusal(error) ? auth.failure(error) : handshakeError(where, phase, error, preamble)),
       );
     });
-    const ended = (): void => reject(handshakeError(where, phase, undefined));
+    const ended = (): void => reject(handshakeError(where, phase, undefined, preamble));
     client.on('end', ended);
     client.on('close', ended);
   });
@@ -172,7 +177,6 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
       resolve(connection);
     });
   });
-  client.once('greeting', () => {});
   client.on('banner', (text) => o.progress({ type: 'banner', text }));
   client.once('handshake', ({ kex }: ssh2.NegotiatedAlgorithms) => {
     phase = 'auth';
@@ -200,6 +204,9 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
   } as ssh2.ConnectConfig);
   offerMlkem(client, o.kem);
   onAuthRefusal(client, auth.accepts);
+  onPreamble(client, (text) => {
+    preamble = `${preamble}${text}`.slice(0, MAX_PREAMBLE);
+  });
   for (const text of o.identities.notices) o.progress({ type: 'notice', text });
   failed.catch(() => {});
   return Promise.race([ready, failed]).finally(async () => {
@@ -223,10 +230,12 @@ function silence(where: string, phase: string, limitMs: number): LinkError {
 /** The layer a fault of the handshake belongs to; before the far side has said what it is, its port. */
 const HANDSHAKE_LAYERS: Readonly<Record<string, Layer>> = { kex: 'kex', auth: 'auth' };
 
-function handshakeError(where: string, phase: string, cause: Error | undefined): LinkError {
-  const make = (message: string, fix?: string): LinkError =>
-    new LinkError(message, { code: 'handshake', layer: HANDSHAKE_LAYERS[phase] ?? 'tcp', fix, cause });
+function handshakeError(where: string, phase: string, cause: Error | undefined, preamble = ''): LinkError {
   const text = cause?.message ?? '';
+  // What there is in common is known from the far KEXINIT, before anything was answered.
+  const layer = /no matching/i.test(text) ? 'kex' : (HANDSHAKE_LAYERS[phase] ?? 'tcp');
+  const make = (message: string, fix?: string): LinkError =>
+    new LinkError(message, { code: 'handshake', layer, fix, cause });
   if (/no matching/i.test(text)) {
     const none = make(
       `${where} and this side have no algorithm in common: ${text}`,
@@ -238,5 +247,8 @@ function handshakeError(where: string, phase: string, cause: Error | undefined):
     return make(`${where} is not an SSH server: ${text}`);
   }
   if (phase === 'auth') return make(`${where} hung up during authentication${text === '' ? '' : `: ${text}`}`);
-  return make(`${where} hung up before a session was agreed on (too many connections there?)${text && `: ${text}`}`);
+  const [said = ''] = preamble.split('SSH-');
+  const words = printable(said.trim().replace(/\s+/g, ' '), 200);
+  const why = words === '' ? '(too many connections there?)' : `and said: ${words}`;
+  return make(`${where} hung up before a session was agreed on ${why}${text && `: ${text}`}`);
 }
