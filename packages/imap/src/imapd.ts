@@ -11,6 +11,7 @@ import {
 } from '@postern/core';
 import { ImapError } from './errors.ts';
 import type { ImapEvent, OnImapEvent } from './event.ts';
+import { endNoted } from './fence.ts';
 import { type OpenNext, sessionOpener } from './finder.ts';
 import {
   BURST_MEMORY_MS,
@@ -36,6 +37,8 @@ export interface ImapdOptions {
   readonly keepaliveMs?: number;
   readonly env: Env;
   readonly onEvent?: OnImapEvent;
+  /** Sessions are noted over there, so that a lost one can be proven over before its client's commands are given again. */
+  readonly noted?: boolean;
 }
 
 /** How it stands. */
@@ -113,6 +116,22 @@ export class Imapd implements AsyncDisposable {
     const session = await this.#takeNew(limit.signal);
     this.#refill(REFILL_DELAY_MS);
     return { session, spare: false };
+  }
+
+  /** How the link stands. */
+  get link(): LinkState {
+    return this.#o.link.state;
+  }
+
+  /** Calls `listener` on every change of the link. */
+  watch(listener: (state: LinkState) => void): Disposable {
+    return this.#o.link.watch(listener);
+  }
+
+  /** Whether a session that was taken, and lost, is certainly over; ends it when it is not. Never rejects. */
+  async fence(session: Session, o: { signal: AbortSignal }): Promise<boolean> {
+    if (session.token === undefined) return false;
+    return endNoted(this.#o.link, session.token, { env: this.#o.env, signal: o.signal });
   }
 
   /** Ends the spares; sessions that were taken go on. */

@@ -1,4 +1,5 @@
 export { CANDIDATES, probeCommand } from './candidates.ts';
+export type { Continuity } from './carry.ts';
 export type { EndpointTls, ImapdFor } from './connection.ts';
 export * from './endpoint.ts';
 export * from './errors.ts';
