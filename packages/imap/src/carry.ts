@@ -127,10 +127,11 @@ class Carrier {
     this.#isBlocked = true;
     this.#client.pause();
     const go = (): void => {
+      if (this.#far !== far) return;
       this.#isBlocked = false;
       this.#hold();
     };
-    far.once('drain', go).once('close', go);
+    far.once('drain', go);
   }
 
   /** The client is read while there is room for what it says. */
@@ -159,6 +160,7 @@ class Carrier {
     const { imapd, env, patienceMs = PATIENCE_MS } = this.#o;
     if (error === undefined && this.#tap.isLeaving) return this.#finish('far');
     this.#far = undefined;
+    this.#isBlocked = false;
     const reason = reasonOf(error, imapd.host);
     const actions = this.#tap.lost(reason);
     this.#act(actions);

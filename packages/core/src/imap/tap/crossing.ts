@@ -7,7 +7,7 @@ import type { Mailbox } from './mailbox.ts';
 /** A command without its tag. */
 export type Question = string;
 
-/** What a question was answered: whole responses, the tagged line. */
+/** What a question was answered: its tagged line, and the whole responses to all questions asked with it. */
 export interface Answer {
   readonly status: string;
   readonly line: string;
@@ -46,10 +46,8 @@ export function* crossing(o: CrossingOptions): Crossing {
   if (mailbox === undefined) return { type: 'restored', fresh: undefined };
   if (told[0]?.status !== 'OK') return { type: 'untrue', reason: 'its mailbox is gone' };
   const fresh = new Fresh();
-  for (const { responses, line, status } of told) {
-    for (const response of responses) fresh.hear(response);
-    if (status === 'OK') fresh.lines.push(line);
-  }
+  for (const response of told[0].responses) fresh.hear(response);
+  for (const { line, status } of told) if (status === 'OK') fresh.lines.push(line);
   return { type: 'restored', fresh };
 }
 

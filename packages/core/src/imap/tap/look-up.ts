@@ -49,11 +49,11 @@ type Found = 'unknown' | 'undone' | { readonly told: string };
 /** Selects a mailbox to read it, and tells which UIDs are there from `from` on. `absent`: there is no such mailbox. */
 function* examine(name: string, from: number, o: LookUpOptions): Looking<{ validity: number; uids: number[] } | 'absent'> {
   const map = o.has('ESEARCH') ? `UID SEARCH RETURN (ALL) UID ${from}:*` : `UID SEARCH UID ${from}:*`;
-  const [selected, found] = yield [`EXAMINE ${quoted(name)}`, map];
+  const [selected] = yield [`EXAMINE ${quoted(name)}`, map];
   if (selected?.status !== 'OK') return 'absent';
   const text = selected.responses.map((response) => response.toString('latin1')).join('');
   const validity = Number(/\[UIDVALIDITY (\d+)\]/i.exec(text)?.[1] ?? 0);
-  const line = found?.responses.map((response) => response.toString('latin1')).find((it) => /^\* E?SEARCH/i.test(it)) ?? '';
+  const line = selected.responses.map((response) => response.toString('latin1')).find((it) => /^\* E?SEARCH/i.test(it)) ?? '';
   const uids = (/^\* ESEARCH/i.test(line) ? allOf(line) : listed(line)) ?? [];
   return { validity, uids: uids.filter((uid) => uid >= from) };
 }

@@ -16,6 +16,8 @@ export class Mailbox {
   highestModseq = 0n;
   /** Every message told in SELECT's answer has its UID. */
   isMapped = false;
+  /** How often that was asked. */
+  mapTries = 0;
   /** A FETCH told the client about messages whose UIDs are not known here. */
   isTouched = false;
   /** Something hangs on it that cannot be had again. */

@@ -54,6 +54,9 @@ interface Resumed {
   isMatched: boolean;
 }
 
+/** How often a mailbox is asked for its UIDs when messages came or went under the answer. */
+const MAX_MAP_TRIES = 5;
+
 type Route = 'pass' | 'drop' | 'ask' | 'resume' | { readonly flight: Flight };
 /** Where it stands. `plain`: bytes pass and nothing is tracked. */
 type State = 'live' | 'down' | 'crossing' | 'plain' | 'over';
@@ -86,7 +89,11 @@ export class Tap {
   readonly #destinations = new Map<string, Destination>();
   #count = 0;
   #crossing: Crossing | undefined;
-  #asked: { tag: string; responses: Buffer[]; size: number; end?: { status: string; line: string } }[] = [];
+  #asked: { tag: string; end?: { status: string; line: string } }[] = [];
+  /** Answers to all that was asked: they may come in another order. */
+  #responses: Buffer[] = [];
+  #gathered = 0;
+  #parts: Buffer[] = [];
   /** Untagged responses that came in the middle of a response that is gone on with. */
   #aside: Buffer[] = [];
   #resumed: Resumed | undefined;
@@ -360,10 +367,11 @@ export class Tap {
   }
 
   /** Writes a question of our own, at once: nothing of the client is half said. */
-  #question(text: string, o: Pick<Own, 'hear' | 'end'>): void {
+  #question(text: string, o: Pick<Own, 'hear' | 'end'>): string {
     const tag = this.#newTag();
     this.#flying.push({ tag, ...o });
-    this.#toFar.say(`${tag} ${text.replaceAll('$TAG', tag)}\r\n`);
+    this.#toFar.say(`${tag} ${text}\r\n`);
+    return tag;
   }
 
   #newTag(): string {
@@ -403,18 +411,24 @@ export class Tap {
 
   #askMap(): void {
     const isExtended = this.#has('ESEARCH');
-    this.#question(isExtended ? 'UID SEARCH RETURN (ALL) ALL' : 'UID SEARCH ALL', {
+    let isAnswered = false;
+    const tag = this.#question(isExtended ? 'UID SEARCH RETURN (ALL) ALL' : 'UID SEARCH ALL', {
       hear: (line) => {
         const text = line.toString('latin1');
-        if (!/^\* E?SEARCH\b/i.test(text)) return 'pass';
+        if (isAnswered || !/^\* E?SEARCH\b/i.test(text)) return 'pass';
+        if (/^\* ESEARCH/i.test(text) && !text.includes(`"${tag}"`)) return 'pass';
+        isAnswered = true;
         const uids = /^\* ESEARCH/i.test(text) ? allOf(text) : listed(text);
         const mailbox = this.#mailbox;
+        if (mailbox !== undefined) mailbox.mapTries++;
         if (mailbox === undefined || uids === undefined || mailbox.ghosts.size > 0) return 'drop';
         if (uids.length !== mailbox.view.count || mailbox.view.known > 0) return 'drop';
         mailbox.isMapped = mailbox.view.name(uids);
         return 'drop';
       },
-      end: () => {},
+      end: (status) => {
+        if (status !== 'OK' && this.#mailbox !== undefined) this.#mailbox.mapTries = MAX_MAP_TRIES;
+      },
     });
   }
 
@@ -428,9 +442,9 @@ export class Tap {
     const isMoving = this.#flying.some((one) => isFlight(one) && ['select', 'close', 'unknown'].includes(one.row.kind));
     if (mailbox === undefined || isIdle || isMoving || this.#saying !== undefined) return;
     const { view, ghosts } = mailbox;
-    if (!mailbox.isMapped || view.known >= view.count || ghosts.size > 0) return;
-    if (this.#flying.some((one) => !isFlight(one))) return;
-    this.#askTail(mailbox);
+    if (ghosts.size > 0 || this.#flying.some((one) => !isFlight(one))) return;
+    if (!mailbox.isMapped && mailbox.mapTries < MAX_MAP_TRIES && view.known === 0) this.#askMap();
+    else if (mailbox.isMapped && view.known < view.count) this.#askTail(mailbox);
   }
 
   /** New messages get their UIDs. */
@@ -442,7 +456,7 @@ export class Tap {
         const text = line.toString('latin1');
         const [, n] = /^\* (\d+) FETCH \(/i.exec(text) ?? [];
         const uid = fetchUid(text);
-        if (n === undefined || uid === 0) return 'pass';
+        if (n === undefined || uid === 0 || found.has(Number(n))) return 'pass';
         found.set(Number(n), uid);
         return /^\* \d+ FETCH \(UID \d+\)\r?\n$/i.test(text) ? 'drop' : 'pass';
       },
@@ -509,13 +523,19 @@ export class Tap {
     if (this.#state === 'crossing') return this.#firstOfCrossing(line, head, isWhole);
     if (head.type === 'continue') return this.#plus(line);
     if (head.type === 'tagged') return this.#tagged(head, line);
-    const first = this.#flying[0];
-    if (first !== undefined && !isFlight(first)) {
-      const route = first.hear(line);
-      if (route === 'drop') return 'drop';
-    }
-    const flight = isFlight(first) ? first : undefined;
-    return this.#give(line, head, { flight, isWhole });
+    for (const one of this.#flying) if (!isFlight(one) && one.hear(line) === 'drop') return 'drop';
+    return this.#give(line, head, { flight: this.#asking(head), isWhole });
+  }
+
+  /** The command an untagged response answers: Dovecot 2.3.19 runs a SEARCH and a FETCH behind it at once, so that order does not tell. */
+  #asking(head: ResponseHead): Flight | undefined {
+    const flights = this.#flying.filter(isFlight);
+    if (flights[0]?.row.kind === 'select') return flights[0];
+    if (head.type === 'numbered') return head.word === 'FETCH' ? flights.find(({ row }) => row.kind === 'fetch') : undefined;
+    const word = head.type === 'untagged' ? head.word : '';
+    if (['OK', 'NO', 'BAD', 'BYE', 'PREAUTH', 'VANISHED', 'FLAGS'].includes(word)) return undefined;
+    const isFound = ['SEARCH', 'ESEARCH', 'SORT', 'THREAD'].includes(word);
+    return flights.find(({ row }) => (isFound ? row.kind === 'search' : row.kind === 'read' || row.kind === 'enable'));
   }
 
   /** Gives an untagged response's first line to the client, in the client's numbers, or keeps it with its answer. */
@@ -669,7 +689,7 @@ export class Tap {
   }
 
   #expunged(line: Buffer, n: number, mailbox: Mailbox): Buffer | undefined {
-    const isOurs = this.#flying.length > 0 && !isFlight(this.#flying[0]);
+    const isOurs = this.#flying.some((one) => !isFlight(one));
     if ((isOurs || mailbox.ghosts.size > 0) && !this.#mayTellExpunge()) {
       mailbox.ghosts.add(mailbox.ghosts.toClient(n));
       return undefined;
@@ -776,41 +796,37 @@ export class Tap {
     this.#asked = step.value.map((question: Question) => {
       const tag = this.#newTag();
       this.#toFar.say(`${tag} ${question}\r\n`);
-      return { tag, responses: [], size: 0 };
+      return { tag };
     });
+    this.#responses = [];
+    this.#gathered = 0;
     if (this.#asked.length === 0) this.#cross([]);
   }
 
   #firstOfCrossing(line: Buffer, head: ResponseHead, isWhole: boolean): Route {
     if (head.type === 'untagged' && head.word === 'BYE') return 'drop';
     if (this.#resumed !== undefined) return this.#firstOfResumed(line, head, isWhole);
-    const question = this.#asked.find((one) => one.end === undefined);
-    if (head.type === 'tagged') {
-      if (question?.tag !== head.tag) return 'drop';
-      question.end = { status: head.status, line: line.toString('latin1') };
-      if (this.#asked.every(({ end }) => end !== undefined)) this.#answered();
-      return 'drop';
-    }
+    if (head.type !== 'tagged') return 'ask';
+    const question = this.#asked.find(({ tag }) => tag === head.tag);
     if (question === undefined) return 'drop';
-    question.responses.push(Buffer.alloc(0));
-    return 'ask';
+    question.end = { status: head.status, line: line.toString('latin1') };
+    if (this.#asked.every(({ end }) => end !== undefined)) this.#answered();
+    return 'drop';
   }
 
   #answered(): void {
-    const answers = this.#asked.map(({ responses, end }) => ({ responses, status: end?.status ?? 'BAD', line: end?.line ?? '' }));
+    const responses = this.#responses;
+    const answers = this.#asked.map(({ end }) => ({ responses, status: end?.status ?? 'BAD', line: end?.line ?? '' }));
     this.#asked = [];
     this.#cross(answers);
   }
 
-  #parts: Buffer[] = [];
   #gather(bytes: Buffer, piece: Piece): void {
-    const question = this.#asked.find((one) => one.end === undefined);
-    if (question === undefined) return;
     this.#parts.push(Buffer.from(bytes));
-    question.size += bytes.length;
-    if (question.size > MAX_OWN_ANSWER) return this.#finish('the far side answers too much');
+    this.#gathered += bytes.length;
+    if (this.#gathered > MAX_OWN_ANSWER) return this.#finish('the far side answers too much');
     if (piece.type !== 'line' || !piece.last) return;
-    question.responses[question.responses.length - 1] = Buffer.concat(this.#parts);
+    this.#responses.push(Buffer.concat(this.#parts));
     this.#parts = [];
   }
 
