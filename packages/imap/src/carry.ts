@@ -23,11 +23,10 @@ export interface Continuity {
   readonly patienceMs?: number;
 }
 
-/** Options of {@link carry}. `onCarried` hears of each session that stands anew, with the time that took, ms. */
+/** Options of {@link carry}. */
 export interface CarryOptions extends Continuity {
   readonly imapd: Imapd;
   readonly env: Env;
-  readonly onCarried?: (ms: number) => void;
 }
 
 /** Joins a client to a far session, and to another one whenever that is lost. Ends as {@link splice} does. */
@@ -238,7 +237,7 @@ class Carrier {
     this.#patience = undefined;
     this.#watch?.[Symbol.dispose]();
     this.#watch = undefined;
-    this.#o.onCarried?.(this.#o.env.monotonicNow() - this.#backAt);
+    this.#o.imapd.countCarried(this.#o.env.monotonicNow() - this.#backAt);
   }
 
   #finish(why: SpliceEnd): void {

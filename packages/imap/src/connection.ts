@@ -224,14 +224,13 @@ export class Connection {
 
   #join(imapd: Imapd, taken: Taken, rest: Buffer): void {
     const { channel } = taken.session;
-    const { env, continuity, peer, onEvent } = this.#o;
+    const { env, continuity } = this.#o;
     if (continuity === undefined) {
       if (rest.length > 0) channel.stream.write(rest);
       this.#splice = splice(this.#stream, channel, { host: imapd.host, env });
     } else {
       if (rest.length > 0) this.#stream.unshift(rest);
-      const onCarried = (ms: number): void => onEvent({ type: 'carried', peer, host: imapd.host, ms });
-      this.#splice = carry(this.#stream, taken.session, { ...continuity, imapd, env, onCarried });
+      this.#splice = carry(this.#stream, taken.session, { ...continuity, imapd, env });
     }
     void this.#splice.done.then((why) => {
       this.#o.onEvent({ type: 'ended', peer: this.#o.peer, host: imapd.host, why });

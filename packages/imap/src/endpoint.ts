@@ -86,7 +86,7 @@ export function createEndpoint(o: EndpointOptions): Endpoint {
  */
 export async function attachPreauth(
   client: Duplex,
-  o: { imapd: Imapd; env: Env; signal: AbortSignal; continuity?: Continuity; onCarried?: (ms: number) => void },
+  o: { imapd: Imapd; env: Env; signal: AbortSignal; continuity?: Continuity },
 ): Promise<Error | undefined> {
   client.on('error', () => {});
   try {
@@ -96,7 +96,7 @@ export async function attachPreauth(
     const joined =
       continuity === undefined
         ? splice(client, session.channel, { host: imapd.host, env })
-        : carry(client, session, { ...continuity, imapd, env, ...(o.onCarried === undefined ? {} : { onCarried: o.onCarried }) });
+        : carry(client, session, { ...continuity, imapd, env });
     const onAbort = (): void => joined.close('Postern is shutting down');
     o.signal.addEventListener('abort', onAbort, { once: true });
     await joined.done;

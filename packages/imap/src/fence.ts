@@ -7,11 +7,11 @@ const MARK = 'postern-session';
 
 /**
  * Notes the process group in a 0700 directory under the token and takes the note away when the command has ended. sshd makes every command
- * without a terminal the leader of a group of its own. No `!`, backslash, newline or single quote: csh and fish take it too.
+ * without a terminal the leader of a group of its own; what is none is not noted. No `!`, backslash, newline or single quote: csh and fish take it too.
  */
 const NOTED = [
   'd="$HOME/.postern/sessions"; f="$d/$0"',
-  `if (umask 077; mkdir -p "$d" && echo $$ >"$f") 2>/dev/null; then echo ${MARK}; trap : HUP TERM; sh -c "$1"; s=$?; rm -f "$f"; exit $s; fi`,
+  `if (kill -0 -$$ && umask 077 && mkdir -p "$d" && echo $$ >"$f") 2>/dev/null; then echo ${MARK}; trap : HUP TERM; sh -c "$1"; s=$?; rm -f "$f"; exit $s; fi`,
   'exec sh -c "$1"',
 ].join('; ');
 

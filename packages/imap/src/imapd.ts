@@ -16,6 +16,7 @@ import { type OpenNext, sessionOpener } from './finder.ts';
 import {
   BURST_MEMORY_MS,
   BURST_MS,
+  CARRIED_TOGETHER_MS,
   HEARD_MARGIN_MS,
   LINK_WAIT_MS,
   MAX_SPARE_RETRY_MS,
@@ -78,6 +79,9 @@ export class Imapd implements AsyncDisposable {
   readonly #watch: Disposable;
   #timer: Disposable | undefined;
   #failures = 0;
+  #carried = 0;
+  /** Carried over and not told of yet. */
+  #untold = { sessions: 0, ms: 0 };
   /** Age at which spares are replaced; shrinks when the far side hangs up sooner. */
   #lifeMs = SPARE_LIFE_MS;
   /** When the latest logins were, ms; and the largest number of them within `BURST_MS`. */
@@ -118,6 +122,11 @@ export class Imapd implements AsyncDisposable {
     return { session, spare: false };
   }
 
+  /** Sessions of clients that were carried over to a new far session, so far. */
+  get carried(): number {
+    return this.#carried;
+  }
+
   /** How the link stands. */
   get link(): LinkState {
     return this.#o.link.state;
@@ -132,6 +141,19 @@ export class Imapd implements AsyncDisposable {
   async fence(session: Session, o: { signal: AbortSignal }): Promise<boolean> {
     if (session.token === undefined) return false;
     return endNoted(this.#o.link, session.token, { env: this.#o.env, signal: o.signal });
+  }
+
+  /** A client's session stands anew, after `ms`. Those of one death are told as one event. */
+  countCarried(ms: number): void {
+    this.#carried++;
+    if (this.#untold.sessions === 0) this.#o.env.schedule(CARRIED_TOGETHER_MS, () => this.#tellCarried());
+    this.#untold = { sessions: this.#untold.sessions + 1, ms: Math.max(this.#untold.ms, ms) };
+  }
+
+  #tellCarried(): void {
+    const told = this.#untold;
+    this.#untold = { sessions: 0, ms: 0 };
+    this.#emit({ type: 'carried', host: this.host, ...told });
   }
 
   /** Ends the spares; sessions that were taken go on. */

@@ -40,3 +40,5 @@ export const FENCE_MS: number = 20_000;
 export const MAX_REOPEN_PAUSE_MS: number = 15_000;
 /** Deaths of one client's far sessions with nothing said in between, after which it is given up. */
 export const MAX_DEATHS = 8;
+/** Sessions that are carried over within this time are told of together, ms. */
+export const CARRIED_TOGETHER_MS: number = 1000;

@@ -12,6 +12,7 @@ import {
   checkValues,
   type FileValues,
   type HostValues,
+  type ImapValues,
   type ListenerValues,
   type RouteValues,
 } from './schema.ts';
@@ -27,7 +28,7 @@ export interface Config {
   /** As `ssh -F`; absent: ssh's own files. */
   readonly sshConfig?: string;
   readonly hosts: ReadonlyMap<string, HostValues>;
-  readonly imap: readonly (ListenerValues & { host?: string | undefined; spare?: number | undefined })[];
+  readonly imap: readonly ImapValues[];
   readonly smtp?: ListenerValues & { max_size?: number | undefined };
   readonly allow: readonly AllowRule[];
   readonly routes: readonly RouteValues[];
