@@ -36,7 +36,7 @@ interface World {
 /** An endpoint over a link in memory: each channel is an imapd, and dies after so many octets. */
 async function world(random: () => number): Promise<World> {
   const { context } = gate;
-  const env = { ...context.baseEnv, ...context.account.env };
+  const env = { ...context.baseEnv, ...context.account.env, HOME: gate.home, USER: gate.account.user };
   const state = { deaths: 0, isCalm: true };
   const run = (command: string): ChildProcess =>
     spawn('/bin/sh', ['-c', command], { stdio: 'pipe', env, cwd: gate.home, detached: true, ...context.account.as });
