@@ -282,7 +282,12 @@ test.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))(
         },
         () => ask('UID FETCH 1:* (UID FLAGS)'),
         () => ask(`STORE ${n} +FLAGS (${flag})`),
-        () => ask(`STORE ${n} -FLAGS.SILENT (${flag})`),
+        async () => {
+          const message = belief.messages[n - 1];
+          if (!/ OK /.test((await ask(`STORE ${n} -FLAGS.SILENT (${flag})`)).at(-1) ?? '')) return;
+          const left = message?.flags?.split(' ').filter((one) => one !== flag);
+          if (message !== undefined && left !== undefined) message.flags = left.join(' ');
+        },
         () => ask(`UID STORE 1:* +FLAGS (${flag})`),
         () => ask(`STORE ${n} +FLAGS (\\Deleted)`),
         () => ask('EXPUNGE'),

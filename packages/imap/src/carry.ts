@@ -164,7 +164,9 @@ class Carrier {
     const actions = this.#tap.lost(reason);
     this.#act(actions);
     if (this.#over || actions.end !== undefined) return;
-    if (this.#clientEnded || ++this.#deaths > MAX_DEATHS) return this.#giveUp(reason);
+    // A lost link is waited for; a far imapd that dies each time is not.
+    if (!(error instanceof LinkError)) this.#deaths++;
+    if (this.#clientEnded || this.#deaths > MAX_DEATHS) return this.#giveUp(reason);
     this.#backAt = env.monotonicNow();
     this.#watch ??= imapd.watch((state) => {
       if (state.type === 'up') this.#backAt = env.monotonicNow();

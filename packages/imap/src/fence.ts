@@ -18,7 +18,7 @@ const NOTED = [
 /** Ends what is left of the session and waits for that. 0: it is over. */
 const ENDED = [
   'f="$HOME/.postern/sessions/$0"; n=0',
-  'test -f "$f" || exit 0; read p <"$f" || exit 1; test "$p" -gt 1 || exit 1',
+  'test -f "$f" || exit 0; p=0; read p 2>/dev/null <"$f"; test -f "$f" || exit 0; test "$p" -gt 1 || exit 1',
   'kill -TERM -$p 2>/dev/null',
   'while test -f "$f" && kill -0 -$p 2>/dev/null; do n=$((n+1)); test $n -lt 80 || exit 1; test $n = 40 && kill -KILL -$p; sleep 0.1; done',
   'rm -f "$f"; exit 0',

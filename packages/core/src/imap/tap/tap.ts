@@ -14,6 +14,7 @@ import { Mailbox } from './mailbox.ts';
 import { Out } from './out.ts';
 import { translateAnswer, translateCommand } from './translate.ts';
 import { names, rest } from './remaining.ts';
+import { parseSet } from './sets.ts';
 import { fetchFlags, fetchUid, quoted, type ResponseHead, readCommandHead, readResponseHead } from './words.ts';
 
 /** What is to be done after an input. */
@@ -333,7 +334,7 @@ export class Tap {
       return;
     }
     const known = this.#destinations.get(at.toUpperCase() === 'INBOX' ? 'INBOX' : at);
-    if (flight.destination !== undefined) return;
+    if (flight.destination?.uidNext !== undefined) return;
     flight.destination = known === undefined ? { name: at } : { ...known };
     if (known !== undefined) return;
     const { destination } = flight;
@@ -358,7 +359,12 @@ export class Tap {
   /** UIDs a COPY or MOVE names; undefined when they cannot be known. */
   #named(flight: Flight): readonly number[] | undefined {
     const mailbox = this.#mailbox;
-    if (mailbox === undefined || !mailbox.isMapped || mailbox.view.known < mailbox.view.count) return undefined;
+    const set = parseSet(flight.words[0]?.value ?? '');
+    if (mailbox === undefined || !mailbox.isMapped || set === undefined) return undefined;
+    const { view } = mailbox;
+    const last = Math.max(...set.map(([, to]) => to));
+    const isBeyond = flight.name.startsWith('UID ') ? last > view.lastUid : last > view.known;
+    if (view.known < view.count && isBeyond) return undefined;
     const uids: number[] = [];
     for (let n = 1; n <= mailbox.view.known; n++) {
       if (!mailbox.ghosts.has(n) && names(flight, n, mailbox)) uids.push(mailbox.view.uid(n));
@@ -943,7 +949,8 @@ export function withoutCompress(line: Buffer): Buffer {
 
 /** What the end of a line announces: the item and its size. */
 function tailOf(line: Buffer): string {
-  return /[^ (]+(?: [^ ]+)? ~?\{\d+\}\r?\n$/.exec(line.toString('latin1', Math.max(0, line.length - 200)))?.[0] ?? '';
+  const end = line.toString('latin1', Math.max(0, line.length - 1000));
+  return /(?:[A-Z0-9.]+(?:\[[^\]]*\])?(?:<\d+>)? )?~?\{\d+\}\r?\n$/i.exec(end)?.[0] ?? '';
 }
 
 function codeOf(line: Buffer): string | undefined {
