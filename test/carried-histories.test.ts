@@ -255,7 +255,10 @@ test.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))(
       belief.running = command;
       const answer = await wire.ask(command);
       belief.running = undefined;
-      if (!/ OK /.test(answer.at(-1) ?? '') && !/EXPUNGEISSUED|Some of the|Invalid messageset/.test(answer.at(-1) ?? '')) {
+      if (
+        !/ OK /.test(answer.at(-1) ?? '') &&
+        !/EXPUNGEISSUED|Some of the|Invalid messageset/.test(answer.at(-1) ?? '')
+      ) {
         throw new Error(`${command}: ${answer.at(-1)}`);
       }
       return answer;
@@ -347,7 +350,8 @@ test.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))(
     fresh.watch = () => {};
     await fresh.ask('SELECT Box');
     const box = (await fresh.ask('FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])')).join('');
-    for (const id of bodies.keys()) expect(inbox.split(`<${id}@x>`).length - 1, `${id} in INBOX`).toBeLessThanOrEqual(1);
+    for (const id of bodies.keys())
+      expect(inbox.split(`<${id}@x>`).length - 1, `${id} in INBOX`).toBeLessThanOrEqual(1);
     expect(box.match(/^\* \d+ FETCH/gm)?.length ?? 0).toBe(inBox);
     console.log(`seed ${seed}: ${w.deaths} deaths, ${w.imapd.carried} crossings`);
   },

@@ -1,16 +1,7 @@
 /** A client's session and the far sessions beneath it, one after the other: the tap says what to write, this writes it and opens the next. */
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
-import {
-  type Channel,
-  deferred,
-  type Env,
-  LinkError,
-  MAX_WAITING,
-  sleep,
-  Tap,
-  type TapActions,
-} from '@postern/core';
+import { type Channel, deferred, type Env, LinkError, MAX_WAITING, sleep, Tap, type TapActions } from '@postern/core';
 import type { SpliceEnd } from './event.ts';
 import type { Imapd } from './imapd.ts';
 import { HALF_CLOSED_SILENCE_MS, MAX_DEATHS, MAX_REOPEN_PAUSE_MS, PATIENCE_MS } from './limits.ts';
@@ -87,7 +78,10 @@ class Carrier {
       this.#lost(why);
     };
     const onData = (chunk: Buffer): void => this.#onFar(chunk, session.channel);
-    stream.once('end', () => lost(undefined)).once('error', lost).once('close', () => lost(undefined));
+    stream
+      .once('end', () => lost(undefined))
+      .once('error', lost)
+      .once('close', () => lost(undefined));
     stream.on('data', onData).resume();
   }
 

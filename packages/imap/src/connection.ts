@@ -246,7 +246,9 @@ export class Connection {
     if (taken === undefined) return;
     this.#deadline[Symbol.dispose]();
     this.#report(imapd, '', taken, this.#o.env.monotonicNow() - began);
-    this.#stream.write(this.#o.continuity === undefined ? taken.session.greeting : withoutCompress(taken.session.greeting));
+    this.#stream.write(
+      this.#o.continuity === undefined ? taken.session.greeting : withoutCompress(taken.session.greeting),
+    );
     this.#join(imapd, taken, Buffer.alloc(0));
   }
 

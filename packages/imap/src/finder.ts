@@ -37,7 +37,9 @@ function provingOpener(o: OpenerOptions): Attempt {
   return async (asked, label, signal) => {
     const token = o.noted === true && asked.type === 'exec' ? randomBytes(12).toString('hex') : undefined;
     const target: Target =
-      token === undefined || asked.type !== 'exec' ? asked : { type: 'exec', command: notedCommand(asked.command, token) };
+      token === undefined || asked.type !== 'exec'
+        ? asked
+        : { type: 'exec', command: notedCommand(asked.command, token) };
     try {
       const opened = await openSession({ link: o.link, env: o.env, target, label, signal, prove: !proven });
       const session = token !== undefined && isNoted(opened.skipped) ? { ...opened, token } : opened;

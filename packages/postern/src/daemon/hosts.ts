@@ -57,7 +57,12 @@ export class Hosts {
     const names = new Set(resolved.map(({ host }) => host));
     for (const host of this.all) if (!names.has(host.name)) this.#retire(host);
     for (const one of resolved) {
-      const settings = { resolved: one, values: config.hosts.get(one.host), spare: spareOf(plan, one.host), continuity: continuityOf(plan, one.host) };
+      const settings = {
+        resolved: one,
+        values: config.hosts.get(one.host),
+        spare: spareOf(plan, one.host),
+        continuity: continuityOf(plan, one.host),
+      };
       const known = this.#hosts.get(one.host);
       if (known === undefined) {
         const link = createLink(one, { env: this.#c.env, onEvent: this.#c.onLinkEvent });

@@ -133,7 +133,11 @@ function admit(s: ServiceContext, listener: BoundListener): Admit {
 function serveImap(
   s: ServiceContext,
   listener: BoundListener,
-  { host, tls, continuity }: { host: string | undefined; tls: IntakeTls | undefined; continuity: Continuity | undefined },
+  {
+    host,
+    tls,
+    continuity,
+  }: { host: string | undefined; tls: IntakeTls | undefined; continuity: Continuity | undefined },
 ): Service {
   const { hosts, env, log } = s;
   const imapd: ImapdFor = (user) => hosts.get(host ?? user)?.imapd;

@@ -82,7 +82,8 @@ export class Flight {
 
   /** Its first line, or all of it when that has no literal; latin1. */
   get text(): string {
-    if (this.segments.length <= 1 || this.row.kind === 'append') return this.segments[0]?.bytes.toString('latin1') ?? '';
+    if (this.segments.length <= 1 || this.row.kind === 'append')
+      return this.segments[0]?.bytes.toString('latin1') ?? '';
     return Buffer.concat(this.segments.map(({ bytes }) => bytes)).toString('latin1');
   }
 
@@ -128,7 +129,9 @@ export class Flight {
     const items = this.text.slice(this.words[0]?.to ?? 0).toUpperCase();
     if (/[A-Z]/.test(items.replace(/\b(?:FLAGS|UID|MODSEQ|CHANGEDSINCE|VANISHED)\b/g, ''))) return false;
     const isFlags = !/\bFLAGS\b/.test(items) || fetchFlags(line) !== undefined;
-    return isFlags && (!/\bUID\b/.test(items) || fetchUid(line) !== 0) && (!/MODSEQ/.test(items) || /MODSEQ/i.test(line));
+    return (
+      isFlags && (!/\bUID\b/.test(items) || fetchUid(line) !== 0) && (!/MODSEQ/.test(items) || /MODSEQ/i.test(line))
+    );
   }
 }
 

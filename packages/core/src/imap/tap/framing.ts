@@ -49,7 +49,7 @@ export class StreamFramer {
 
   /** Between two commands or responses, with nothing begun. */
   get atBoundary(): boolean {
-    return this.#first && this.#left === 0 && this.#heldSize === 0;
+    return this.whole && this.#heldSize === 0 && !this.#tooLong;
   }
 
   /** No more is missing of what has been given out: the last piece ended a command or a response. */
@@ -68,7 +68,11 @@ export class StreamFramer {
       if (this.#left > 0) {
         const end = Math.min(chunk.length, at + this.#left);
         this.#left -= end - at;
-        each({ type: 'body', bytes: at === 0 && end === chunk.length ? chunk : chunk.subarray(at, end), left: this.#left });
+        each({
+          type: 'body',
+          bytes: at === 0 && end === chunk.length ? chunk : chunk.subarray(at, end),
+          left: this.#left,
+        });
         at = end;
         continue;
       }
@@ -84,6 +88,11 @@ export class StreamFramer {
   abandon(): void {
     this.#left = 0;
     this.#first = true;
+  }
+
+  /** The line that is kept, as it came. */
+  get held(): Buffer {
+    return Buffer.concat(this.#held);
   }
 
   /** Gives up the line that is kept, as it came, and forgets it. */

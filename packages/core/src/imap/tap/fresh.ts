@@ -21,7 +21,8 @@ export class Fresh {
     const head = readResponseHead(response);
     const line = response.toString('latin1').replace(/\r?\n$/, '');
     if (head.type === 'numbered') this.#numbered(head.n, head.word, line);
-    else if (head.type === 'untagged' && (head.word === 'SEARCH' || head.word === 'ESEARCH')) this.#map(head.word, line);
+    else if (head.type === 'untagged' && (head.word === 'SEARCH' || head.word === 'ESEARCH'))
+      this.#map(head.word, line);
     else this.lines.push(line);
   }
 

@@ -47,13 +47,18 @@ export function* lookUp(o: LookUpOptions): Looking<string | undefined> {
 type Found = 'unknown' | 'undone' | { readonly told: string };
 
 /** Selects a mailbox to read it, and tells which UIDs are there from `from` on. `absent`: there is no such mailbox. */
-function* examine(name: string, from: number, o: LookUpOptions): Looking<{ validity: number; uids: number[] } | 'absent'> {
+function* examine(
+  name: string,
+  from: number,
+  o: LookUpOptions,
+): Looking<{ validity: number; uids: number[] } | 'absent'> {
   const map = o.has('ESEARCH') ? `UID SEARCH RETURN (ALL) UID ${from}:*` : `UID SEARCH UID ${from}:*`;
   const [selected] = yield [`EXAMINE ${quoted(name)}`, map];
   if (selected?.status !== 'OK') return 'absent';
   const text = selected.responses.map((response) => response.toString('latin1')).join('');
   const validity = Number(/\[UIDVALIDITY (\d+)\]/i.exec(text)?.[1] ?? 0);
-  const line = selected.responses.map((response) => response.toString('latin1')).find((it) => /^\* E?SEARCH/i.test(it)) ?? '';
+  const line =
+    selected.responses.map((response) => response.toString('latin1')).find((it) => /^\* E?SEARCH/i.test(it)) ?? '';
   const uids = (/^\* ESEARCH/i.test(line) ? allOf(line) : listed(line)) ?? [];
   return { validity, uids: uids.filter((uid) => uid >= from) };
 }
@@ -184,7 +189,8 @@ function copyTold(
   flight: Flight,
   uids: { validity: number; sources: readonly number[]; uids: readonly number[] } | undefined,
 ): string {
-  const code = uids === undefined ? '' : `[COPYUID ${uids.validity} ${formatSet(uids.sources)} ${formatSet(uids.uids)}] `;
+  const code =
+    uids === undefined ? '' : `[COPYUID ${uids.validity} ${formatSet(uids.sources)} ${formatSet(uids.uids)}] `;
   if (flight.row.kind === 'copy') return `${flight.tag} OK ${code}Copy completed.\r\n`;
   return `${code === '' ? '' : `* OK ${code}Moved UIDs.\r\n`}${flight.tag} OK Move completed.\r\n`;
 }

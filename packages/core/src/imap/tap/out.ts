@@ -7,12 +7,12 @@ export class Out {
   push(bytes: Buffer): void {
     if (bytes.length === 0) return;
     const before = this.#parts.at(-1);
-    if (before !== undefined && before.buffer === bytes.buffer && before.byteOffset + before.length === bytes.byteOffset) {
-      this.#parts[this.#parts.length - 1] = Buffer.from(
-        before.buffer,
-        before.byteOffset,
-        before.length + bytes.length,
-      );
+    if (
+      before !== undefined &&
+      before.buffer === bytes.buffer &&
+      before.byteOffset + before.length === bytes.byteOffset
+    ) {
+      this.#parts[this.#parts.length - 1] = Buffer.from(before.buffer, before.byteOffset, before.length + bytes.length);
     } else this.#parts.push(bytes);
   }
 

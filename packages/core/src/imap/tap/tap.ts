@@ -66,8 +66,14 @@ type State = 'live' | 'down' | 'crossing' | 'plain' | 'over';
 export class Tap {
   readonly #o: TapOptions;
   #state: State = 'live';
-  readonly #fromClient: StreamFramer = new StreamFramer({ maxLine: MAX_TRACKED_COMMAND_LINE, announces: commandAnnounces });
-  readonly #fromFar: StreamFramer = new StreamFramer({ maxLine: MAX_TRACKED_RESPONSE_LINE, announces: responseAnnounces });
+  readonly #fromClient: StreamFramer = new StreamFramer({
+    maxLine: MAX_TRACKED_COMMAND_LINE,
+    announces: commandAnnounces,
+  });
+  readonly #fromFar: StreamFramer = new StreamFramer({
+    maxLine: MAX_TRACKED_RESPONSE_LINE,
+    announces: responseAnnounces,
+  });
   readonly #toClient = new Out();
   readonly #toFar = new Out();
   #capabilities: readonly string[];
@@ -122,6 +128,7 @@ export class Tap {
 
   /** Whether a line of ours may be put behind what the client has been given. */
   get atLineEnd(): boolean {
+    if (this.#state === 'plain') return this.#fromFar.atBoundary;
     return this.#open === undefined && this.#fromFar.whole;
   }
 
@@ -132,6 +139,7 @@ export class Tap {
       this.#fromClient.push(chunk, (piece) => this.#said(piece));
       this.#settle();
       if (this.#fromClient.tooLong) this.#becomePlain('a line of the client is too long to be tracked');
+      if (this.isPlain) this.#passHeld();
     }
     return this.#actions();
   }
@@ -146,6 +154,7 @@ export class Tap {
       this.#fromFar.push(chunk, (piece) => this.#heard(piece));
       this.#settle();
       if (this.#fromFar.tooLong) this.#becomePlain('a line of the far side is too long to be tracked');
+      if (this.isPlain) this.#passHeld();
     }
     return this.#actions();
   }
@@ -491,7 +500,12 @@ export class Tap {
     const { view, ghosts } = mailbox;
     const numbers = [...ghosts.numbers].reverse();
     if (this.#enabled.has('QRESYNC') && numbers.every((n) => view.uid(n) > 0)) {
-      this.#toClient.say(`* VANISHED ${numbers.map((n) => view.uid(n)).reverse().join(',')}\r\n`);
+      this.#toClient.say(
+        `* VANISHED ${numbers
+          .map((n) => view.uid(n))
+          .reverse()
+          .join(',')}\r\n`,
+      );
     } else for (const n of numbers) this.#toClient.say(`* ${n} EXPUNGE\r\n`);
     for (const n of numbers) view.expunge(n);
     ghosts.clear();
@@ -512,7 +526,7 @@ export class Tap {
     if (piece.type === 'line' && piece.first) {
       this.#route = this.#first(piece.bytes, piece.last);
       if (this.#route === 'drop') return;
-      if (this.#state as State === 'plain') return;
+      if ((this.#state as State) === 'plain') return;
     }
     const route = this.#route;
     if (route === 'drop') return;
@@ -537,7 +551,8 @@ export class Tap {
   #asking(head: ResponseHead): Flight | undefined {
     const flights = this.#flying.filter(isFlight);
     if (flights[0]?.row.kind === 'select') return flights[0];
-    if (head.type === 'numbered') return head.word === 'FETCH' ? flights.find(({ row }) => row.kind === 'fetch') : undefined;
+    if (head.type === 'numbered')
+      return head.word === 'FETCH' ? flights.find(({ row }) => row.kind === 'fetch') : undefined;
     const word = head.type === 'untagged' ? head.word : '';
     if (['OK', 'NO', 'BAD', 'BYE', 'PREAUTH', 'VANISHED', 'FLAGS'].includes(word)) return undefined;
     const isFound = ['SEARCH', 'ESEARCH', 'SORT', 'THREAD'].includes(word);
@@ -605,7 +620,8 @@ export class Tap {
 
   /** A folder command given again that is refused without a reason that tells: perhaps it was done the first time. */
   #isRefusedForItself(flight: Flight, line: Buffer): boolean {
-    if (!flight.again || !flight.begun || flight.row.kind !== 'folder' || !/^\S+ NO\b/i.test(line.toString('latin1'))) return false;
+    if (!flight.again || !flight.begun || flight.row.kind !== 'folder' || !/^\S+ NO\b/i.test(line.toString('latin1')))
+      return false;
     const code = codeOf(line);
     if (flight.name === 'CREATE') return code !== 'ALREADYEXISTS' && code !== 'CANNOT' && code !== 'NOPERM';
     if (flight.name === 'DELETE') return code !== 'NONEXISTENT' && code !== 'NOPERM';
@@ -617,7 +633,8 @@ export class Tap {
     if (!flight.complete) this.#refused(flight);
     if (flight.row.kind === 'select') this.#selected(flight, status, line);
     else if (flight.row.kind === 'close' && status === 'OK') this.#mailbox = undefined;
-    else if (flight.row.kind === 'unknown' && status !== 'BAD') return this.#becomePlain(`${flight.name} is not tracked`);
+    else if (flight.row.kind === 'unknown' && status !== 'BAD')
+      return this.#becomePlain(`${flight.name} is not tracked`);
     else if (flight.row.kind === 'append' || flight.row.kind === 'copy') this.#learnDestination(flight, line);
     this.#mailbox?.learn(line.toString('latin1'));
     this.#pump();
@@ -645,7 +662,9 @@ export class Tap {
   #learnDestination(flight: Flight, line: Buffer): void {
     const text = line.toString('latin1');
     const [, validity, last] =
-      /\[(?:APPENDUID (\d+) (\d+)|COPYUID (\d+) \S+ (?:[\d:,]*[:,])?(\d+))\]/i.exec(text)?.filter((it) => it !== undefined) ?? [];
+      /\[(?:APPENDUID (\d+) (\d+)|COPYUID (\d+) \S+ (?:[\d:,]*[:,])?(\d+))\]/i
+        .exec(text)
+        ?.filter((it) => it !== undefined) ?? [];
     const name = flight.destination?.name;
     if (name === undefined || last === undefined) return;
     const destination = { name, uidNext: Number(last) + 1, uidValidity: Number(validity) };
@@ -662,7 +681,8 @@ export class Tap {
     if (head.word === 'BYE') this.#isLeaving = true;
     else if (head.word === 'OK') this.#selecting(o.flight)?.learn(text());
     else if (head.word === 'CAPABILITY') return withoutCompress(line);
-    else if (head.word === 'ENABLED') for (const name of text().trim().split(/ +/).slice(2)) this.#enabled.add(name.toUpperCase());
+    else if (head.word === 'ENABLED')
+      for (const name of text().trim().split(/ +/).slice(2)) this.#enabled.add(name.toUpperCase());
     else if (head.word === 'VANISHED' && !/^\* VANISHED \(EARLIER\)/i.test(text())) {
       this.#mailbox?.vanish(/ ([\d:,]+)\s*$/.exec(text())?.[1] ?? '');
     } else if (kind === 'search' && o.flight?.row.numbers === true && this.#mailbox && this.#mailbox.ghosts.size > 0) {
@@ -679,7 +699,11 @@ export class Tap {
     return this.#coming;
   }
 
-  #numbered(line: Buffer, { n, word }: { n: number; word: string }, o: { flight: Flight | undefined; isWhole: boolean }): Buffer | undefined {
+  #numbered(
+    line: Buffer,
+    { n, word }: { n: number; word: string },
+    o: { flight: Flight | undefined; isWhole: boolean },
+  ): Buffer | undefined {
     const mailbox = this.#selecting(o.flight);
     if (mailbox === undefined) return line;
     const { ghosts, view } = mailbox;
@@ -719,7 +743,8 @@ export class Tap {
   #track(piece: Piece): void {
     const whole = piece.type === 'line' && piece.last;
     if (this.#open === undefined) {
-      if (!whole && piece.type === 'line' && piece.first) this.#open = { flight: undefined, uid: 0, literal: 0, tail: '', octets: 0 };
+      if (!whole && piece.type === 'line' && piece.first)
+        this.#open = { flight: undefined, uid: 0, literal: 0, tail: '', octets: 0 };
       else if (!whole) return;
     }
     const open = this.#open;
@@ -763,12 +788,16 @@ export class Tap {
     this.#state = 'plain';
     for (const { bytes } of unsent) this.#toFar.push(bytes);
     if (said !== undefined) this.#toFar.push(said);
-    this.#toFar.push(this.#fromClient.rest());
-    this.#toClient.push(this.#fromFar.tooLong ? this.#fromFar.rest() : Buffer.alloc(0));
     this.#flying = [];
     this.#waiting = [];
     this.#saying = undefined;
     this.#mailbox = undefined;
+  }
+
+  /** What was kept of unfinished lines, once all that came before it has passed. */
+  #passHeld(): void {
+    this.#toFar.push(this.#fromClient.rest());
+    this.#toClient.push(this.#fromFar.held);
   }
 
   #finish(reason: string): void {
@@ -943,7 +972,8 @@ export class Tap {
 /** A capability list without compression: compressed octets cannot be followed. Any other line as it is. */
 export function withoutCompress(line: Buffer): Buffer {
   const text = line.toString('latin1');
-  if (!/ COMPRESS=DEFLATE\b/i.test(text) || !/^(?:\* CAPABILITY |\S+ (?:OK|PREAUTH) \[CAPABILITY )/i.test(text)) return line;
+  if (!/ COMPRESS=DEFLATE\b/i.test(text) || !/^(?:\* CAPABILITY |\S+ (?:OK|PREAUTH) \[CAPABILITY )/i.test(text))
+    return line;
   return Buffer.from(text.replace(/ COMPRESS=DEFLATE\b/i, ''), 'latin1');
 }
 

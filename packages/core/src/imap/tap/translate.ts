@@ -6,7 +6,8 @@ import { names } from './remaining.ts';
 import { formatSet, parseSet } from './sets.ts';
 
 /** Search keys whose argument looks like a set and is none (RFC 3501 §6.4.4, RFC 5032, RFC 7162). */
-const TAKES_NUMBER = /^(?:UID|LARGER|SMALLER|OLDER|YOUNGER|MODSEQ|SUBJECT|BODY|TEXT|FROM|TO|CC|BCC|KEYWORD|UNKEYWORD|HEADER)$/i;
+const TAKES_NUMBER =
+  /^(?:UID|LARGER|SMALLER|OLDER|YOUNGER|MODSEQ|SUBJECT|BODY|TEXT|FROM|TO|CC|BCC|KEYWORD|UNKEYWORD|HEADER)$/i;
 
 /** The first line of a command in the far side's numbers; undefined when it names a message that is gone, or cannot be read. */
 export function translateCommand(flight: Flight, mailbox: Mailbox): Buffer | undefined {
@@ -49,7 +50,10 @@ export function translateAnswer(line: Buffer, word: string, ghosts: Ghosts): Buf
   const text = line.toString('latin1');
   const number = (digits: string): string => String(ghosts.toClient(Number(digits)));
   if (word === 'ESEARCH') {
-    const told = text.replace(/\b(ALL|MIN|MAX) ([\d:,]+)/gi, (_all, key: string, set: string) => `${key} ${spread(set, ghosts)}`);
+    const told = text.replace(
+      /\b(ALL|MIN|MAX) ([\d:,]+)/gi,
+      (_all, key: string, set: string) => `${key} ${spread(set, ghosts)}`,
+    );
     return Buffer.from(told, 'latin1');
   }
   if (word !== 'SEARCH' && word !== 'SORT' && word !== 'THREAD') return line;

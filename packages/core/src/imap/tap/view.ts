@@ -111,7 +111,10 @@ function grown(from: Uint32Array, room: number): Uint32Array {
 /** Of a list of flags in any order, in any case; `\Recent` belongs to a session and is left out. FNV-1a, never 0 or 1. */
 export function flagsHash(flags: string): number {
   const list = flags.toLowerCase().split(' ');
-  const text = list.filter((flag) => flag !== '' && flag !== '\\recent').sort().join(' ');
+  const text = list
+    .filter((flag) => flag !== '' && flag !== '\\recent')
+    .sort()
+    .join(' ');
   let hash = 0x811c9dc5;
   for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193) >>> 0;
   return hash < 2 ? hash + 2 : hash;

@@ -94,7 +94,8 @@ export type ResponseHead =
   /** Not of the grammar. */
   | { readonly type: 'other' };
 
-const RESPONSE = /^(?:\* (?:(\d{1,10}) )?([A-Za-z][A-Za-z0-9._-]*)(?=[ \r\n])|(\+)(?=[ \r\n])|([^\s*+]\S*) (OK|NO|BAD)\b)/i;
+const RESPONSE =
+  /^(?:\* (?:(\d{1,10}) )?([A-Za-z][A-Za-z0-9._-]*)(?=[ \r\n])|(\+)(?=[ \r\n])|([^\s*+]\S*) (OK|NO|BAD)\b)/i;
 
 /** Reads how a response begins. */
 export function readResponseHead(line: Buffer): ResponseHead {
