@@ -942,7 +942,6 @@ export class Tap {
     const { view, ghosts } = mailbox;
     const { gone, extra, unnamed } = difference;
     const tail = view.count - view.known;
-    const before = view.count;
     ghosts.clear();
     for (const n of gone) ghosts.add(n);
     const holes = Math.max(0, tail - extra.length - unnamed);
@@ -954,7 +953,7 @@ export class Tap {
     }
     this.#tellExpunged();
     const count = view.count + Math.max(0, extra.length + unnamed - tail);
-    if (count > view.count || holes > 0 || before > count) {
+    if (count > view.count) {
       view.exists(count);
       this.#toClient.say(`* ${view.count} EXISTS\r\n* ${fresh.recent} RECENT\r\n`);
     }
