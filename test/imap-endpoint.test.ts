@@ -45,7 +45,9 @@ interface Served {
   readonly events: ImapEvent[];
 }
 
-async function serve(o: { command?: string; spare?: number; over?: Link; continuity?: Continuity } = {}): Promise<Served> {
+async function serve(
+  o: { command?: string; spare?: number; over?: Link; continuity?: Continuity } = {},
+): Promise<Served> {
   const events: ImapEvent[] = [];
   const onEvent = (event: ImapEvent): void => void events.push(event);
   const imapd = createImapd({

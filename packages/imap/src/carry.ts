@@ -151,7 +151,7 @@ class Carrier {
   #lost(error: Error | undefined): void {
     if (this.#over) return;
     const { imapd, env, patienceMs = PATIENCE_MS } = this.#o;
-    if (error === undefined && this.#tap.isLeaving) return this.#finish('far');
+    if (error === undefined && this.#tap.isLeaving) return void this.#finish('far');
     this.#far = undefined;
     this.#isBlocked = false;
     const reason = reasonOf(error, imapd.host);
@@ -160,7 +160,7 @@ class Carrier {
     if (this.#over || actions.end !== undefined) return;
     // A lost link is waited for; a far imapd that dies each time is not.
     if (!(error instanceof LinkError)) this.#deaths++;
-    if (this.#clientEnded || this.#deaths > MAX_DEATHS) return this.#giveUp(reason);
+    if (this.#clientEnded || this.#deaths > MAX_DEATHS) return void this.#giveUp(reason);
     this.#backAt = env.monotonicNow();
     this.#watch ??= imapd.watch((state) => {
       if (state.type === 'up') this.#backAt = env.monotonicNow();

@@ -1,7 +1,8 @@
 /** A command of the client from its first octet to its tagged reply, kept so that it can be given again. */
-import { type CommandHead, fetchFlags, fetchHasContent, fetchUid, readWords, type Word } from './words.ts';
+
 import { MAX_KEPT_COMMAND } from './limits.ts';
 import { type Row, rowOf } from './table.ts';
+import { type CommandHead, fetchFlags, fetchHasContent, fetchUid, readWords, type Word } from './words.ts';
 
 /** A piece of a command. `sync`: its sender waits for `+` behind it. */
 export interface Segment {
@@ -58,6 +59,7 @@ export class Flight {
   /** The answer, found out without running it again: whole lines. */
   verdict: string | undefined;
   #words: Word[] | undefined;
+  #wanted: { content: boolean; flags: boolean; uid: boolean; modseq: boolean } | undefined;
 
   constructor(head: CommandHead) {
     this.tag = head.tag;
@@ -126,12 +128,22 @@ export class Flight {
   /** Whether a FETCH response's first line answers this FETCH, and is not only told by the way. */
   answers(line: string): boolean {
     if (fetchHasContent(line)) return true;
+    const wanted = this.#wants();
+    if (wanted.content) return false;
+    if (wanted.flags && fetchFlags(line) === undefined) return false;
+    return (!wanted.uid || fetchUid(line) !== 0) && (!wanted.modseq || /MODSEQ/i.test(line));
+  }
+
+  #wants(): { content: boolean; flags: boolean; uid: boolean; modseq: boolean } {
+    if (this.#wanted !== undefined) return this.#wanted;
     const items = this.text.slice(this.words[0]?.to ?? 0).toUpperCase();
-    if (/[A-Z]/.test(items.replace(/\b(?:FLAGS|UID|MODSEQ|CHANGEDSINCE|VANISHED)\b/g, ''))) return false;
-    const isFlags = !/\bFLAGS\b/.test(items) || fetchFlags(line) !== undefined;
-    return (
-      isFlags && (!/\bUID\b/.test(items) || fetchUid(line) !== 0) && (!/MODSEQ/.test(items) || /MODSEQ/i.test(line))
-    );
+    this.#wanted = {
+      content: /[A-Z]/.test(items.replace(/\b(?:FLAGS|UID|MODSEQ|CHANGEDSINCE|VANISHED)\b/g, '')),
+      flags: /\bFLAGS\b/.test(items),
+      uid: /\bUID\b/.test(items),
+      modseq: /MODSEQ/.test(items),
+    };
+    return this.#wanted;
   }
 }
 

@@ -77,7 +77,7 @@ export class StreamFramer {
         continue;
       }
       const end = chunk.indexOf(LF, at) + 1;
-      if (end === 0) return this.#hold(chunk.subarray(at));
+      if (end === 0) return void this.#hold(chunk.subarray(at));
       const bytes = this.#joined(chunk.subarray(at, end));
       at = end;
       this.#line(bytes, each);

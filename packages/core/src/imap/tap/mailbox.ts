@@ -1,8 +1,9 @@
 /** The selected mailbox as the client knows it. */
+
+import type { Flight } from './flight.ts';
 import { Ghosts } from './ghosts.ts';
 import { parseSet } from './sets.ts';
 import { View } from './view.ts';
-import type { Flight } from './flight.ts';
 import { quoted } from './words.ts';
 
 /** See the file's law. */

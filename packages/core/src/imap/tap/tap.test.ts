@@ -80,17 +80,38 @@ describe('while nothing is carried over, what comes out is what went in', () => 
     expect(stand.toClient).toBe(FAR);
   });
 
-  test.each(splits(Buffer.from(CLIENT, 'latin1')))('from the client, %s, but for questions of our own', (_how, chunks) => {
-    const stand = new Stand();
-    for (const chunk of chunks) stand.client(Buffer.from(chunk).toString('latin1'));
-    // The APPEND's end waits for the answer to the question before it, a literal for its `+`.
-    for (const line of ['* STATUS Sent (UIDNEXT 9 UIDVALIDITY 7)', 'P1 OK x', '+ idling', '+ go']) stand.far(`${line}\r\n`);
-    expect(stand.toFar.replace(/^P1 .*\r\n/m, '')).toBe(CLIENT);
-  });
+  test.each(splits(Buffer.from(CLIENT, 'latin1')))(
+    'from the client, %s, but for questions of our own',
+    (_how, chunks) => {
+      const stand = new Stand();
+      for (const chunk of chunks) stand.client(Buffer.from(chunk).toString('latin1'));
+      // The APPEND's end waits for the answer to the question before it, a literal for its `+`.
+      for (const line of ['* STATUS Sent (UIDNEXT 9 UIDVALIDITY 7)', 'P1 OK x', '+ idling', '+ go'])
+        stand.far(`${line}\r\n`);
+      expect(stand.toFar.replace(/^P1 .*\r\n/m, '')).toBe(CLIENT);
+    },
+  );
 
   test.each([1, 2, 3, 4, 5, 6, 7, 8])('random octets, seed %i', (seed) => {
     const random = seededRandom(seed);
-    const signs = ['* ', '1 ', 'FETCH', ' {4}\r\n', '\r\n', 'a ', 'OK ', '+', 'NOOP', '(', '"', ' EXISTS', '\0', 'é', 'BYE', '%'];
+    const signs = [
+      '* ',
+      '1 ',
+      'FETCH',
+      ' {4}\r\n',
+      '\r\n',
+      'a ',
+      'OK ',
+      '+',
+      'NOOP',
+      '(',
+      '"',
+      ' EXISTS',
+      '\0',
+      'é',
+      'BYE',
+      '%',
+    ];
     const make = (): string => Array.from({ length: 300 }, () => signs[Math.floor(random() * signs.length)]).join('');
     const far = `${make()}\r\n`;
     const stand = new Stand();
@@ -104,14 +125,19 @@ describe('while nothing is carried over, what comes out is what went in', () => 
   test('a session that has become untrackable passes on as it is, whatever was held', () => {
     const stand = new Stand().client('a COMPRESS DEFLATE\r\n').far('a OK DEFLATE act');
     stand.far('ive\r\n\0\x01\x02').client('\x03\x04');
-    expect([stand.toClient, stand.toFar]).toEqual(['a OK DEFLATE active\r\n\0\x01\x02', 'a COMPRESS DEFLATE\r\n\x03\x04']);
+    expect([stand.toClient, stand.toFar]).toEqual([
+      'a OK DEFLATE active\r\n\0\x01\x02',
+      'a COMPRESS DEFLATE\r\n\x03\x04',
+    ]);
     expect(stand.tap.isPlain).toBe(true);
     expect(stand.lost().told()).not.toContain('BYE');
     expect(stand.ends.length).toBe(1);
   });
 
   test('compression is not offered', () => {
-    const stand = new Stand().client('a CAPABILITY\r\n').far('* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE\r\na OK x\r\n');
+    const stand = new Stand()
+      .client('a CAPABILITY\r\n')
+      .far('* CAPABILITY IMAP4rev1 COMPRESS=DEFLATE IDLE\r\na OK x\r\n');
     expect(stand.toClient).toBe('* CAPABILITY IMAP4rev1 IDLE\r\na OK x\r\n');
   });
 });
@@ -148,7 +174,8 @@ describe('a session that is carried over', () => {
     expect([stand.told(), stand.carried, stand.asked()]).toEqual(['', 1, '']);
   });
 
-  test('tells what is new at once', () => expect(cross(selected(), 7, '1:5,8:9').told()).toBe('* 7 EXISTS\r\n* 0 RECENT\r\n'));
+  test('tells what is new at once', () =>
+    expect(cross(selected(), 7, '1:5,8:9').told()).toBe('* 7 EXISTS\r\n* 0 RECENT\r\n'));
 
   test.each([
     ['NOOP', 'b NOOP\r\n', '* 4 EXPUNGE\r\n* 2 EXPUNGE\r\n'],
@@ -179,7 +206,10 @@ describe('a session that is carried over', () => {
 
   test('tells flags that others have changed, and only those it had told before', () => {
     const stand = selected();
-    stand.client('b FETCH 1:2 (FLAGS)\r\n').far('* 1 FETCH (FLAGS ())\r\n* 2 FETCH (FLAGS (\\Seen))\r\nb OK x\r\n').told();
+    stand
+      .client('b FETCH 1:2 (FLAGS)\r\n')
+      .far('* 1 FETCH (FLAGS ())\r\n* 2 FETCH (FLAGS (\\Seen))\r\nb OK x\r\n')
+      .told();
     const flags = '* 1 FETCH (FLAGS (\\Seen))\r\n* 2 FETCH (FLAGS (\\Seen \\Recent))\r\n* 3 FETCH (FLAGS (\\Seen))\r\n';
     stand.asked();
     expect(cross(stand, 5, '1:5', flags).told()).toBe('* 1 FETCH (FLAGS (\\Seen))\r\n');
@@ -202,7 +232,9 @@ describe('a session that is carried over', () => {
     stand.lost().client('DONE\r\nc NOOP\r\n').reopened();
     const [, , third] = [...stand.asked().matchAll(/^(P\d+) /gm)].map(([, tag]) => tag);
     expect(third).toBe('P4');
-    stand.far('* 5 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P3") UID ALL 1:5\r\nP3 OK x\r\nP4 OK x\r\n');
+    stand.far(
+      '* 5 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P3") UID ALL 1:5\r\nP3 OK x\r\nP4 OK x\r\n',
+    );
     expect([stand.told(), stand.asked()]).toEqual(['b OK Idle completed.\r\n', 'c NOOP\r\n']);
   });
 
@@ -229,7 +261,9 @@ describe('a session that is carried over', () => {
     stand.far('* 6 EXISTS\r\n* 2 FETCH (FLAGS (\\Seen) BODY[] {12}\r\nhello world!)\r\nP5 OK x\r\n');
     expect(stand.told()).toBe(`${left}* 6 EXISTS\r\n* 0 RECENT\r\n* 6 EXISTS\r\n`);
     expect(stand.asked()).toBe('b FETCH 3 (BODY[])\r\n');
-    expect(stand.far('* 3 FETCH (BODY[] {2}\r\nyo)\r\nb OK x\r\n').told()).toBe('* 3 FETCH (BODY[] {2}\r\nyo)\r\nb OK x\r\n');
+    expect(stand.far('* 3 FETCH (BODY[] {2}\r\nyo)\r\nb OK x\r\n').told()).toBe(
+      '* 3 FETCH (BODY[] {2}\r\nyo)\r\nb OK x\r\n',
+    );
   });
 
   test('ends without a word when the message is not what it was', () => {
@@ -243,11 +277,32 @@ describe('a session that is carried over', () => {
 
 describe('what cannot be made true ends with BYE', () => {
   test.each<[string, (stand: Stand) => Stand]>([
-    ['a mailbox made anew', (s) => s.far('* 5 EXISTS\r\n* OK [UIDVALIDITY 8] x\r\nP2 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P3") UID ALL 1:5\r\nP3 OK\r\nP4 OK\r\n')],
+    [
+      'a mailbox made anew',
+      (s) =>
+        s.far(
+          '* 5 EXISTS\r\n* OK [UIDVALIDITY 8] x\r\nP2 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P3") UID ALL 1:5\r\nP3 OK\r\nP4 OK\r\n',
+        ),
+    ],
     ['a mailbox that is gone', (s) => s.far('P2 NO x\r\nP3 BAD x\r\nP4 BAD x\r\n')],
-    ['one that may only be read now', (s) => s.far('* 5 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-ONLY] x\r\n* ESEARCH (TAG "P3") UID ALL 1:5\r\nP3 OK\r\nP4 OK\r\n')],
-    ['an old message that comes back', (s) => s.far('* 6 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P3") UID ALL 0:5\r\nP3 OK\r\nP4 OK\r\n')],
-    ['a map that does not fit', (s) => s.far('* 6 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-WRITE] x\r\nP3 BAD\r\nP4 OK\r\n')],
+    [
+      'one that may only be read now',
+      (s) =>
+        s.far(
+          '* 5 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-ONLY] x\r\n* ESEARCH (TAG "P3") UID ALL 1:5\r\nP3 OK\r\nP4 OK\r\n',
+        ),
+    ],
+    [
+      'an old message that comes back',
+      (s) =>
+        s.far(
+          '* 6 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P3") UID ALL 0:5\r\nP3 OK\r\nP4 OK\r\n',
+        ),
+    ],
+    [
+      'a map that does not fit',
+      (s) => s.far('* 6 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP2 OK [READ-WRITE] x\r\nP3 BAD\r\nP4 OK\r\n'),
+    ],
   ])('%s', (_name, answer) => {
     const stand = selected().lost().reopened();
     expect(answer(stand).toClient).toMatch(/^\* BYE \[UNAVAILABLE\] [^\r\n]+\r\n$/);
@@ -255,7 +310,11 @@ describe('what cannot be made true ends with BYE', () => {
   });
 
   test('a capability that is gone', () =>
-    expect(selected().lost().reopened({ capabilities: ['IMAP4rev1'] }).ends).toEqual(['the far side no longer has ESEARCH']));
+    expect(
+      selected()
+        .lost()
+        .reopened({ capabilities: ['IMAP4rev1'] }).ends,
+    ).toEqual(['the far side no longer has ESEARCH']));
 
   test.each([
     ['STORE 1 +FLAGS (\\Seen)', true],
@@ -277,7 +336,9 @@ describe('an APPEND that was under way', () => {
   const MESSAGE = 'Message-ID: <1@x>\r\n\r\nhello\r\n';
   const begun = (): Stand => {
     const stand = new Stand().client(`a APPEND Sent {${MESSAGE.length}+}\r\n${MESSAGE}\r\n`);
-    expect(stand.asked()).toBe(`P1 STATUS "Sent" (UIDNEXT UIDVALIDITY)\r\na APPEND Sent {${MESSAGE.length}+}\r\n${MESSAGE}`);
+    expect(stand.asked()).toBe(
+      `P1 STATUS "Sent" (UIDNEXT UIDVALIDITY)\r\na APPEND Sent {${MESSAGE.length}+}\r\n${MESSAGE}`,
+    );
     expect(stand.far('* STATUS Sent (UIDNEXT 4 UIDVALIDITY 9)\r\nP1 OK x\r\n').asked()).toBe('\r\n');
     stand.lost().reopened();
     expect(stand.asked()).toBe('P2 EXAMINE "Sent"\r\nP3 UID SEARCH RETURN (ALL) UID 4:*\r\n');
@@ -296,7 +357,9 @@ describe('an APPEND that was under way', () => {
   test('and is there is answered with its UID, and not given again', () => {
     const stand = begun().far(`${examined}* ESEARCH (TAG "P3") UID ALL 4\r\nP3 OK x\r\n`);
     expect(stand.asked()).toMatch(/^P4 UID FETCH 4 \(RFC822.SIZE/);
-    stand.far(`* 1 FETCH (UID 4 RFC822.SIZE ${MESSAGE.length} BODY[HEADER.FIELDS (MESSAGE-ID)] {21}\r\nMessage-ID: <1@x>\r\n\r\n)\r\nP4 OK x\r\n`);
+    stand.far(
+      `* 1 FETCH (UID 4 RFC822.SIZE ${MESSAGE.length} BODY[HEADER.FIELDS (MESSAGE-ID)] {21}\r\nMessage-ID: <1@x>\r\n\r\n)\r\nP4 OK x\r\n`,
+    );
     expect(stand.asked()).toBe('P5 UID FETCH 4 (BODY.PEEK[])\r\n');
     stand.far(`* 1 FETCH (UID 4 BODY[] {${MESSAGE.length}}\r\n${MESSAGE})\r\nP5 OK x\r\n`).far('P6 OK closed\r\n');
     expect(stand.told()).toBe('a OK [APPENDUID 9 4] Append completed.\r\n');
@@ -305,13 +368,17 @@ describe('an APPEND that was under way', () => {
 
   test('and may be there in another form ends the session', () => {
     const stand = begun().far(`${examined}* ESEARCH (TAG "P3") UID ALL 4\r\nP3 OK x\r\n`);
-    stand.far(`* 1 FETCH (UID 4 RFC822.SIZE 99 BODY[HEADER.FIELDS (MESSAGE-ID)] {21}\r\nMessage-ID: <1@x>\r\n\r\n)\r\nP4 OK x\r\n`);
+    stand.far(
+      `* 1 FETCH (UID 4 RFC822.SIZE 99 BODY[HEADER.FIELDS (MESSAGE-ID)] {21}\r\nMessage-ID: <1@x>\r\n\r\n)\r\nP4 OK x\r\n`,
+    );
     stand.far('* 1 FETCH (UID 4 BODY[] {3}\r\nabc)\r\nP5 OK x\r\n');
     expect(stand.toClient).toMatch(/^\* BYE /);
   });
 
   test('of which some octets only had come is given again whole, without a second +', () => {
-    const stand = new Stand().client('a APPEND Sent {5}\r\n').far('* STATUS Sent (UIDNEXT 4 UIDVALIDITY 9)\r\nP1 OK x\r\n+ go\r\n');
+    const stand = new Stand()
+      .client('a APPEND Sent {5}\r\n')
+      .far('* STATUS Sent (UIDNEXT 4 UIDVALIDITY 9)\r\nP1 OK x\r\n+ go\r\n');
     stand.client('he');
     stand.asked();
     expect(stand.told()).toBe('+ go\r\n');

@@ -12,9 +12,9 @@ import { allOf, type Fresh, listed } from './fresh.ts';
 import { MAX_HELD_ANSWER, MAX_OWN_ANSWER, MAX_TRACKED_COMMAND_LINE, MAX_TRACKED_RESPONSE_LINE } from './limits.ts';
 import { Mailbox } from './mailbox.ts';
 import { Out } from './out.ts';
-import { translateAnswer, translateCommand } from './translate.ts';
 import { names, rest } from './remaining.ts';
 import { parseSet } from './sets.ts';
+import { translateAnswer, translateCommand } from './translate.ts';
 import { fetchFlags, fetchUid, quoted, type ResponseHead, readCommandHead, readResponseHead } from './words.ts';
 
 /** What is to be done after an input. */
@@ -234,13 +234,13 @@ export class Tap {
   // What the client says.
 
   #said(piece: Piece): void {
-    if (this.#state === 'plain') return this.#toFar.push(piece.bytes);
+    if (this.#state === 'plain') return void this.#toFar.push(piece.bytes);
     if (this.#state === 'over') return;
     const flight = this.#saying ?? this.#begin(piece);
     if (flight === undefined) return;
     const sync = piece.type === 'line' && piece.literal?.sync === true;
     flight.add({ bytes: piece.bytes, sync, literal: piece.type === 'body' });
-    const isDone = flight.row.kind === 'idle' && flight.segments.length === 1 ? false : true;
+    const isDone = flight.row.kind !== 'idle' || flight.segments.length > 1;
     flight.complete = piece.type === 'line' && piece.last && isDone;
     if (flight.complete) this.#saying = undefined;
     this.#pump();
@@ -449,7 +449,7 @@ export class Tap {
 
   /** Questions that are due, and EXPUNGEs that may be told. */
   #settle(): void {
-    if (this.#state === 'down') return this.#settleDown();
+    if (this.#state === 'down') return void this.#settleDown();
     if (this.#state !== 'live') return;
     this.#pump();
     const mailbox = this.#mailbox;
@@ -522,7 +522,7 @@ export class Tap {
 
   #heard(piece: Piece): void {
     if (this.#state === 'over') return;
-    if (this.#state === 'plain') return this.#toClient.push(piece.bytes);
+    if (this.#state === 'plain') return void this.#toClient.push(piece.bytes);
     if (piece.type === 'line' && piece.first) {
       this.#route = this.#first(piece.bytes, piece.last);
       if (this.#route === 'drop') return;
@@ -530,9 +530,9 @@ export class Tap {
     }
     const route = this.#route;
     if (route === 'drop') return;
-    if (route === 'ask') return this.#gather(piece.bytes, piece);
-    if (route === 'resume') return this.#goOn(piece);
-    if (route !== 'pass') return this.#keep(route.flight, piece);
+    if (route === 'ask') return void this.#gather(piece.bytes, piece);
+    if (route === 'resume') return void this.#goOn(piece);
+    if (route !== 'pass') return void this.#keep(route.flight, piece);
     if (!(piece.type === 'line' && piece.first)) this.#toClient.push(piece.bytes);
     this.#track(piece);
   }
@@ -634,7 +634,7 @@ export class Tap {
     if (flight.row.kind === 'select') this.#selected(flight, status, line);
     else if (flight.row.kind === 'close' && status === 'OK') this.#mailbox = undefined;
     else if (flight.row.kind === 'unknown' && status !== 'BAD')
-      return this.#becomePlain(`${flight.name} is not tracked`);
+      return void this.#becomePlain(`${flight.name} is not tracked`);
     else if (flight.row.kind === 'append' || flight.row.kind === 'copy') this.#learnDestination(flight, line);
     this.#mailbox?.learn(line.toString('latin1'));
     this.#pump();
@@ -782,7 +782,7 @@ export class Tap {
   #becomePlain(why: string, said?: Buffer): void {
     if (this.#state === 'plain' || this.#state === 'over') return;
     const isClean = this.#state === 'live' && (this.#mailbox?.ghosts.size ?? 0) === 0;
-    if (!isClean) return this.#finish(why);
+    if (!isClean) return void this.#finish(why);
     for (const one of this.#flying.filter(isFlight)) for (const bytes of one.answer) this.#toClient.push(bytes);
     const unsent = [...this.#flying.filter(isFlight), ...this.#waiting].flatMap((one) => one.segments.slice(one.sent));
     this.#state = 'plain';
@@ -827,7 +827,7 @@ export class Tap {
   #cross(answers: Parameters<Crossing['next']>[0] | undefined): void {
     const step = answers === undefined ? this.#crossing?.next([]) : this.#crossing?.next(answers);
     if (step === undefined) return;
-    if (step.done === true) return this.#crossed(step.value);
+    if (step.done === true) return void this.#crossed(step.value);
     this.#asked = step.value.map((question: Question) => {
       const tag = this.#newTag();
       this.#toFar.say(`${tag} ${question}\r\n`);
@@ -859,7 +859,7 @@ export class Tap {
   #gather(bytes: Buffer, piece: Piece): void {
     this.#parts.push(Buffer.from(bytes));
     this.#gathered += bytes.length;
-    if (this.#gathered > MAX_OWN_ANSWER) return this.#finish('the far side answers too much');
+    if (this.#gathered > MAX_OWN_ANSWER) return void this.#finish('the far side answers too much');
     if (piece.type !== 'line' || !piece.last) return;
     this.#responses.push(Buffer.concat(this.#parts));
     this.#parts = [];
@@ -867,13 +867,13 @@ export class Tap {
 
   /** The new session stands where the old one stood: first what was cut goes on, then what is new is told. */
   #crossed(result: CrossingResult): void {
-    if (result.type === 'untrue') return this.#finish(result.reason);
+    if (result.type === 'untrue') return void this.#finish(result.reason);
     this.#fresh = result.fresh;
-    if (this.#open === undefined) return this.#restored();
+    if (this.#open === undefined) return void this.#restored();
     const { flight, uid } = this.#open;
     const n = (result.fresh?.uids.indexOf(uid) ?? -1) + 1;
     const items = flight?.segments.length === 1 ? flight.text.slice(flight.words[0]?.to).trim() : undefined;
-    if (flight === undefined || items === undefined || n === 0) return this.#finish('a message is gone');
+    if (flight === undefined || items === undefined || n === 0) return void this.#finish('a message is gone');
     const tag = this.#newTag();
     this.#resumed = { tag, n, literal: 0, skip: 0, isMatched: false };
     this.#toFar.say(`${tag} ${flight.name} ${flight.name.startsWith('UID ') ? uid : n} ${items}\r\n`);
@@ -910,12 +910,12 @@ export class Tap {
     }
     if (resumed.isMatched) {
       this.#toClient.push(piece.bytes);
-      return this.#track(piece);
+      return void this.#track(piece);
     }
     resumed.literal++;
-    if (piece.last) return this.#finish('a message is not what it was');
+    if (piece.last) return void this.#finish('a message is not what it was');
     if (resumed.literal < open.literal) return;
-    if (tailOf(piece.bytes) !== open.tail) return this.#finish('a message is not what it was');
+    if (tailOf(piece.bytes) !== open.tail) return void this.#finish('a message is not what it was');
     resumed.isMatched = true;
     resumed.skip = open.octets;
   }
@@ -927,7 +927,7 @@ export class Tap {
     this.#crossing = undefined;
     this.#state = 'live';
     const reason = fresh === undefined || this.#mailbox === undefined ? undefined : this.#news(this.#mailbox, fresh);
-    if (reason !== undefined) return this.#finish(reason);
+    if (reason !== undefined) return void this.#finish(reason);
     this.#isCarried = true;
     for (const line of this.#aside.splice(0)) {
       const told = this.#untagged(line, readResponseHead(line), { flight: undefined, isWhole: true });
