@@ -184,6 +184,8 @@ class Believer {
   /** Name of the command in progress. */
   running: string | undefined;
   hear(response: string): void {
+    // Another mailbox: what comes with its SELECT begins anew.
+    if (this.running?.startsWith('SELECT') && response.startsWith('* FLAGS')) this.messages = [];
     const [, digits = '', word = ''] = /^\* (\d+) (EXISTS|EXPUNGE|FETCH)/.exec(response) ?? [];
     const n = Number(digits);
     if (word === 'EXISTS') {
@@ -312,6 +314,28 @@ test.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))(
         async () => {
           const answer = await ask(`UID COPY ${belief.messages[n - 1]?.uid ?? 999_999} Box`);
           if (answer.at(-1)?.includes('COPYUID')) inBox++;
+        },
+        async () => {
+          const body = make(`s${seed}m${++serial}`);
+          const tag = wire.tag();
+          belief.running = 'APPEND';
+          wire.send(`${tag} APPEND Box {${body.length}}\r\n`);
+          while (!(await wire.response()).startsWith('+'));
+          wire.send(body.slice(0, 20));
+          await new Promise((resolve) => setImmediate(resolve));
+          wire.send(`${body.slice(20)}\r\n`);
+          expect((await wire.until(tag)).at(-1)).toMatch(/^\S+ OK/);
+          belief.running = undefined;
+          inBox++;
+        },
+        async () => {
+          const answer = await ask(`MOVE ${n} Box`);
+          if (answer.some((one) => one.includes('COPYUID'))) inBox++;
+        },
+        async () => {
+          await ask('SELECT Box');
+          await ask('UID FETCH 1:* (FLAGS)');
+          await ask('SELECT INBOX');
         },
         async () => {
           const tag = wire.tag();

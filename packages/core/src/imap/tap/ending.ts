@@ -41,6 +41,8 @@ export function obstacle(s: TapState, flights: readonly Flight[], reason: string
   const isLeaving = flights[0]?.row.kind === 'select';
   if (mailbox === undefined || isLeaving) return undefined;
   if (mailbox.spoilt !== undefined) return `${reason}; ${mailbox.spoilt}`;
-  if (!mailbox.isMapped || mailbox.uidValidity === undefined) return reason;
+  // Of messages that were told by their number only, nothing is known that could turn out wrong.
+  const isKnown = mailbox.isMapped || (mailbox.view.known === 0 && !mailbox.isTouched);
+  if (!isKnown || mailbox.uidValidity === undefined) return reason;
   return undefined;
 }

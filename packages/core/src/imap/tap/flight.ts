@@ -54,6 +54,8 @@ export class Flight {
   /** A reason why it can not be given again. */
   spoilt: string | undefined;
   destination: Destination | undefined;
+  /** The client has been told where a MOVE has put its messages: only its end is missing. */
+  isCopied = false;
   /** UIDs that a COPY or MOVE names. */
   sources: readonly number[] | undefined;
   /** The answer, found out without running it again: whole lines. */

@@ -138,7 +138,7 @@ export function untagged(s: TapState, line: Buffer, head: ResponseHead, o: About
   const kind = o.flight?.row.kind;
   const text = (): string => line.toString('latin1');
   if (head.word === 'BYE') s.isLeaving = true;
-  else if (head.word === 'OK') selecting(s, o.flight)?.learn(text());
+  else if (head.word === 'OK') noteOk(s, text(), o.flight);
   else if (head.word === 'CAPABILITY') return withoutCompress(line);
   else if (head.word === 'ENABLED')
     for (const name of text().trim().split(/ +/).slice(2)) s.enabled.add(name.toUpperCase());
@@ -149,6 +149,13 @@ export function untagged(s: TapState, line: Buffer, head: ResponseHead, o: About
   }
   if (head.word === 'OK' && /^\* OK \[CAPABILITY /i.test(text())) return withoutCompress(line);
   return line;
+}
+
+/** An untagged OK: it may tell of the mailbox, or where a MOVE has put its messages (RFC 6851 §4.3). */
+function noteOk(s: TapState, line: string, flight: Flight | undefined): void {
+  selecting(s, flight)?.learn(line);
+  const move = /^\* OK \[COPYUID /i.test(line) ? s.flights.find(({ row }) => row.kind === 'move') : undefined;
+  if (move !== undefined) move.isCopied = true;
 }
 
 /** The mailbox an untagged response is about. */

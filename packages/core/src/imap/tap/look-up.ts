@@ -191,6 +191,7 @@ function copyTold(
 ): string {
   const code =
     uids === undefined ? '' : `[COPYUID ${uids.validity} ${formatSet(uids.sources)} ${formatSet(uids.uids)}] `;
+  if (flight.isCopied) return `${flight.tag} OK Move completed.\r\n`;
   if (flight.row.kind === 'copy') return `${flight.tag} OK ${code}Copy completed.\r\n`;
   return `${code === '' ? '' : `* OK ${code}Moved UIDs.\r\n`}${flight.tag} OK Move completed.\r\n`;
 }

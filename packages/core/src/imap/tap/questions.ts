@@ -57,8 +57,9 @@ export function askTail(s: TapState, mailbox: Mailbox): void {
     end: () => {
       const uids: number[] = [];
       for (let n = view.known + 1; found.has(n); n++) uids.push(found.get(n) as number);
-      if (uids.length > 0 && view.name(uids) && view.known === view.count) mailbox.isTouched = false;
-      else if (uids.length === 0) mailbox.isMapped = false;
+      // Messages may have gone under the question: it is asked again, but not for ever.
+      if (uids.length === 0) mailbox.mapTries++;
+      else if (view.name(uids) && view.known === view.count) mailbox.isTouched = false;
     },
   });
 }
@@ -72,7 +73,9 @@ export function askDestination(s: TapState, flight: Flight, name: string | undef
     flight.spoilt = 'it cannot be known what became of a command';
     return;
   }
-  const known = s.destinations.get(at.toUpperCase() === 'INBOX' ? 'INBOX' : at);
+  // What a MOVE has taken away can no longer be compared: it needs the bound of this very moment.
+  const isMove = flight.row.kind === 'move';
+  const known = isMove ? undefined : s.destinations.get(at.toUpperCase() === 'INBOX' ? 'INBOX' : at);
   if (flight.destination?.uidNext !== undefined) return;
   flight.destination = known === undefined ? { name: at } : { ...known };
   if (known !== undefined) return;

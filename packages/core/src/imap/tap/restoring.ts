@@ -148,6 +148,7 @@ function news(s: TapState, mailbox: Mailbox, fresh: Fresh): string | undefined {
     s.toClient.say(`* ${view.count} EXISTS\r\n* ${fresh.recent} RECENT\r\n`);
   }
   if (!view.name(extra.slice(tail))) return 'the mailbox is not what it was';
+  mailbox.isMapped = true;
   for (const [far, { flags, text }] of fresh.flags) {
     const n = ghosts.toClient(far);
     if (!view.isNews(n, flags)) continue;

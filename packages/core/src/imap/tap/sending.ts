@@ -146,7 +146,8 @@ export function settle(s: TapState): void {
   if (mailbox === undefined || isIdle || isMoving || s.saying !== undefined) return;
   const { view, ghosts } = mailbox;
   if (ghosts.size > 0 || s.flying.some((one) => !isFlight(one))) return;
-  if (!mailbox.isMapped && mailbox.mapTries < MAX_MAP_TRIES && view.known === 0) askMap(s);
+  if (mailbox.mapTries >= MAX_MAP_TRIES) return;
+  if (!mailbox.isMapped && view.known === 0) askMap(s);
   else if (mailbox.isMapped && view.known < view.count) askTail(s, mailbox);
 }
 
