@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Link, quote, systemEnv } from '@postern/core';
 import { findProgram, type Gate, makeOwned, reachableProgram, type SeedMessage, seedMaildir } from '@postern/gate';
-import { createEndpoint, createImapd, type Endpoint, type Imapd, type ImapEvent } from '@postern/imap';
+import { type Continuity, createEndpoint, createImapd, type Endpoint, type Imapd, type ImapEvent } from '@postern/imap';
 import { createLink, resolveHost } from '@postern/ssh';
 import { seededRandom } from '@postern/testkit';
 import { type LoginServer, rigPrograms, startDovecot, startRig } from '@postern/testkit/rig';
@@ -45,7 +45,9 @@ interface Served {
   readonly events: ImapEvent[];
 }
 
-async function serve(o: { command?: string; spare?: number; over?: Link } = {}): Promise<Served> {
+async function serve(
+  o: { command?: string; spare?: number; over?: Link; continuity?: Continuity } = {},
+): Promise<Served> {
   const events: ImapEvent[] = [];
   const onEvent = (event: ImapEvent): void => void events.push(event);
   const imapd = createImapd({
@@ -53,6 +55,7 @@ async function serve(o: { command?: string; spare?: number; over?: Link } = {}):
     spare: o.spare ?? 0,
     env: systemEnv,
     onEvent,
+    noted: o.continuity !== undefined,
     ...(o.command === undefined ? {} : { command: o.command }),
   });
   const server = createServer().listen(0, '127.0.0.1');
@@ -63,6 +66,7 @@ async function serve(o: { command?: string; spare?: number; over?: Link } = {}):
     admit: async () => ({ type: 'open', who: 'same-user' }),
     env: systemEnv,
     onEvent,
+    ...(o.continuity === undefined ? {} : { continuity: o.continuity }),
   });
   cleanups.push(
     () => new Promise((resolve) => server.close(resolve)),
@@ -252,8 +256,15 @@ describe('the same script, to Dovecot itself and through the endpoint', () => {
   });
   afterAll(() => direct?.stop());
 
-  test.each([1, 2, 3])('gives the same bytes, seed %i', async (seed) => {
-    const { port } = await serve();
+  test.each([
+    [1, 'the plain splice', {}],
+    [2, 'the plain splice', {}],
+    [3, 'the plain splice', {}],
+    [1, 'continuity', { continuity: {} }],
+    [2, 'continuity', { continuity: {} }],
+    [4, 'continuity', { continuity: {} }],
+  ] as const)('gives the same bytes, seed %i, with %s', async (seed, _how, o) => {
+    const { port } = await serve(o);
     const script = makeScript(seed, 400);
     const run = async (at: number, password: string): Promise<string> => {
       const wire = new Wire(at);

@@ -1,5 +1,6 @@
 /** Finding an imapd on the far side: one exec that starts the first one there is, and says which. */
 import { quote } from '@postern/core';
+import { isMark } from './fence.ts';
 
 /** The commands looked for, in this order. The first word is searched in PATH, then each is started as it stands. */
 export const CANDIDATES: readonly string[] = [
@@ -35,7 +36,7 @@ export function probedIndex(lines: readonly string[]): number | undefined {
   return undefined;
 }
 
-/** Lines before the greeting that are not the probe's own. */
+/** Lines before the greeting that are not our own. */
 export function withoutMark(lines: readonly string[]): readonly string[] {
-  return lines.filter((line) => !line.startsWith(`${MARK} `));
+  return lines.filter((line) => !line.startsWith(`${MARK} `) && !isMark(line));
 }

@@ -12,7 +12,9 @@ import {
   type Login,
   LoginGate,
   type ResponseCode,
+  withoutCompress,
 } from '@postern/core';
+import { type Continuity, carry } from './carry.ts';
 import { ImapError } from './errors.ts';
 import type { OnImapEvent } from './event.ts';
 import type { Imapd, Taken } from './imapd.ts';
@@ -41,6 +43,8 @@ export interface ConnectionOptions {
   /** No login: the far greeting itself. */
   readonly preauth?: boolean;
   readonly name?: string;
+  /** Sessions outlive their link; absent: the plain splice. */
+  readonly continuity?: Continuity;
 }
 
 /** One client, from its banner to its end. */
@@ -167,10 +171,16 @@ export class Connection {
     this.#report(imapd, login.user, taken, ms);
     this.#deadline[Symbol.dispose]();
     this.#unlisten();
-    for (const action of this.#gate.accept({ capabilities: taken.session.capabilities })) {
+    for (const action of this.#gate.accept({ capabilities: this.#offered(taken.session.capabilities) })) {
       if (action.type === 'write') this.#stream.write(action.bytes);
       else if (action.type === 'splice') this.#join(imapd, taken, action.rest);
     }
+  }
+
+  /** Compressed octets cannot be followed: with continuity the extension is not offered. */
+  #offered(capabilities: readonly string[]): readonly string[] {
+    if (this.#o.continuity === undefined) return capabilities;
+    return capabilities.filter((name) => name.toUpperCase() !== 'COMPRESS=DEFLATE');
   }
 
   #imapdFor(user: string): Imapd | undefined {
@@ -214,8 +224,14 @@ export class Connection {
 
   #join(imapd: Imapd, taken: Taken, rest: Buffer): void {
     const { channel } = taken.session;
-    if (rest.length > 0) channel.stream.write(rest);
-    this.#splice = splice(this.#stream, channel, { host: imapd.host, env: this.#o.env });
+    const { env, continuity } = this.#o;
+    if (continuity === undefined) {
+      if (rest.length > 0) channel.stream.write(rest);
+      this.#splice = splice(this.#stream, channel, { host: imapd.host, env });
+    } else {
+      if (rest.length > 0) this.#stream.unshift(rest);
+      this.#splice = carry(this.#stream, taken.session, { ...continuity, imapd, env });
+    }
     void this.#splice.done.then((why) => {
       this.#o.onEvent({ type: 'ended', peer: this.#o.peer, host: imapd.host, why });
       this.#ended.resolve();
@@ -230,7 +246,9 @@ export class Connection {
     if (taken === undefined) return;
     this.#deadline[Symbol.dispose]();
     this.#report(imapd, '', taken, this.#o.env.monotonicNow() - began);
-    this.#stream.write(taken.session.greeting);
+    this.#stream.write(
+      this.#o.continuity === undefined ? taken.session.greeting : withoutCompress(taken.session.greeting),
+    );
     this.#join(imapd, taken, Buffer.alloc(0));
   }
 

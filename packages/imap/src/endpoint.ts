@@ -1,7 +1,8 @@
 /** The IMAP endpoint: a local listener whose sessions are those of a far imapd. */
 import type { Server, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type Admit, type Env, responseText } from '@postern/core';
+import { type Admit, type Env, responseText, withoutCompress } from '@postern/core';
+import { type Continuity, carry } from './carry.ts';
 import { Connection, type EndpointTls, type ImapdFor } from './connection.ts';
 import type { OnImapEvent } from './event.ts';
 import type { Imapd } from './imapd.ts';
@@ -21,6 +22,8 @@ export interface EndpointOptions {
   readonly preauth?: boolean;
   /** What the greeting calls us (default `Postern`). */
   readonly name?: string;
+  /** Sessions outlive their link; absent: the plain splice. Have the imapd `noted`, too. */
+  readonly continuity?: Continuity;
 }
 
 /** A running endpoint. */
@@ -83,13 +86,17 @@ export function createEndpoint(o: EndpointOptions): Endpoint {
  */
 export async function attachPreauth(
   client: Duplex,
-  o: { imapd: Imapd; env: Env; signal: AbortSignal },
+  o: { imapd: Imapd; env: Env; signal: AbortSignal; continuity?: Continuity },
 ): Promise<Error | undefined> {
   client.on('error', () => {});
   try {
     const { session } = await o.imapd.take({ signal: o.signal });
-    client.write(session.greeting);
-    const joined = splice(client, session.channel, { host: o.imapd.host, env: o.env });
+    const { imapd, env, continuity } = o;
+    client.write(continuity === undefined ? session.greeting : withoutCompress(session.greeting));
+    const joined =
+      continuity === undefined
+        ? splice(client, session.channel, { host: imapd.host, env })
+        : carry(client, session, { ...continuity, imapd, env });
     const onAbort = (): void => joined.close('Postern is shutting down');
     o.signal.addEventListener('abort', onAbort, { once: true });
     await joined.done;

@@ -15,6 +15,8 @@ export type ImapEvent =
   | { readonly type: 'login-failed'; readonly peer: string; readonly user: string; readonly reason: string }
   /** A logged-in session is over. */
   | { readonly type: 'ended'; readonly peer: string; readonly host: string; readonly why: SpliceEnd }
+  /** Clients' sessions stand on new far sessions; `ms` from the moment there was a way to the far side again to the last of them. */
+  | { readonly type: 'carried'; readonly host: string; readonly sessions: number; readonly ms: number }
   /** Which far command greeted with PREAUTH, when it was looked for. */
   | { readonly type: 'imapd-found'; readonly host: string; readonly command: string }
   /** Lines that stood before the greeting. */

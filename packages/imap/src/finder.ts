@@ -1,8 +1,10 @@
 /** Opens sessions with the command given, or with the first candidate that greets with PREAUTH. */
+import { randomBytes } from 'node:crypto';
 import { type Env, type Link, parseTarget, printable, type Target } from '@postern/core';
 import { CANDIDATES, probeCommand, probedIndex, withoutMark } from './candidates.ts';
 import { ImapError } from './errors.ts';
 import type { OnImapEvent } from './event.ts';
+import { isNoted, notedCommand } from './fence.ts';
 import { GreetingError, type OpenOptions, openSession, type Session } from './session.ts';
 
 /** How much of a command a message shows, characters. */
@@ -17,6 +19,8 @@ export interface OpenerOptions {
   readonly command?: string;
   readonly env: Env;
   readonly onEvent: OnImapEvent;
+  /** Sessions are noted over there, so that a lost one can be proven over. */
+  readonly noted?: boolean;
 }
 
 /** Makes an {@link OpenNext}. Throws `RangeError` when `command` is no target. */
@@ -30,9 +34,15 @@ type Attempt = (target: Target, label: OpenOptions['label'], signal: AbortSignal
 /** Until a session has answered a question, and again after a failure, a greeting alone is not trusted. */
 function provingOpener(o: OpenerOptions): Attempt {
   let proven = false;
-  return async (target, label, signal) => {
+  return async (asked, label, signal) => {
+    const token = o.noted === true && asked.type === 'exec' ? randomBytes(12).toString('hex') : undefined;
+    const target: Target =
+      token === undefined || asked.type !== 'exec'
+        ? asked
+        : { type: 'exec', command: notedCommand(asked.command, token) };
     try {
-      const session = await openSession({ link: o.link, env: o.env, target, label, signal, prove: !proven });
+      const opened = await openSession({ link: o.link, env: o.env, target, label, signal, prove: !proven });
+      const session = token !== undefined && isNoted(opened.skipped) ? { ...opened, token } : opened;
       proven = true;
       const lines = withoutMark(session.skipped);
       if (lines.length > 0) o.onEvent({ type: 'noise', host: o.link.host, lines });

@@ -11,10 +11,12 @@ import {
 } from '@postern/core';
 import { ImapError } from './errors.ts';
 import type { ImapEvent, OnImapEvent } from './event.ts';
+import { endNoted } from './fence.ts';
 import { type OpenNext, sessionOpener } from './finder.ts';
 import {
   BURST_MEMORY_MS,
   BURST_MS,
+  CARRIED_TOGETHER_MS,
   HEARD_MARGIN_MS,
   LINK_WAIT_MS,
   MAX_SPARE_RETRY_MS,
@@ -36,6 +38,8 @@ export interface ImapdOptions {
   readonly keepaliveMs?: number;
   readonly env: Env;
   readonly onEvent?: OnImapEvent;
+  /** Sessions are noted over there, so that a lost one can be proven over before its client's commands are given again. */
+  readonly noted?: boolean;
 }
 
 /** How it stands. */
@@ -75,6 +79,9 @@ export class Imapd implements AsyncDisposable {
   readonly #watch: Disposable;
   #timer: Disposable | undefined;
   #failures = 0;
+  #carried = 0;
+  /** Carried over and not told of yet. */
+  #untold = { sessions: 0, ms: 0 };
   /** Age at which spares are replaced; shrinks when the far side hangs up sooner. */
   #lifeMs = SPARE_LIFE_MS;
   /** When the latest logins were, ms; and the largest number of them within `BURST_MS`. */
@@ -113,6 +120,40 @@ export class Imapd implements AsyncDisposable {
     const session = await this.#takeNew(limit.signal);
     this.#refill(REFILL_DELAY_MS);
     return { session, spare: false };
+  }
+
+  /** Sessions of clients that were carried over to a new far session, so far. */
+  get carried(): number {
+    return this.#carried;
+  }
+
+  /** How the link stands. */
+  get link(): LinkState {
+    return this.#o.link.state;
+  }
+
+  /** Calls `listener` on every change of the link. */
+  watch(listener: (state: LinkState) => void): Disposable {
+    return this.#o.link.watch(listener);
+  }
+
+  /** Whether a session that was taken, and lost, is certainly over; ends it when it is not. Never rejects. */
+  async fence(session: Session, o: { signal: AbortSignal }): Promise<boolean> {
+    if (session.token === undefined) return false;
+    return endNoted(this.#o.link, session.token, { env: this.#o.env, signal: o.signal });
+  }
+
+  /** A client's session stands anew, after `ms`. Those of one death are told as one event. */
+  countCarried(ms: number): void {
+    this.#carried++;
+    if (this.#untold.sessions === 0) this.#o.env.schedule(CARRIED_TOGETHER_MS, () => this.#tellCarried());
+    this.#untold = { sessions: this.#untold.sessions + 1, ms: Math.max(this.#untold.ms, ms) };
+  }
+
+  #tellCarried(): void {
+    const told = this.#untold;
+    this.#untold = { sessions: 0, ms: 0 };
+    this.#emit({ type: 'carried', host: this.host, ...told });
   }
 
   /** Ends the spares; sessions that were taken go on. */

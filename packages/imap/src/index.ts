@@ -1,4 +1,6 @@
 export { CANDIDATES, probeCommand } from './candidates.ts';
+export type { Continuity } from './carry.ts';
+export { carriedChannel } from './channel.ts';
 export type { EndpointTls, ImapdFor } from './connection.ts';
 export * from './endpoint.ts';
 export * from './errors.ts';

@@ -32,3 +32,13 @@ export const BURST_MEMORY_MS: number = 15 * 60_000;
 export const MAX_SPARE_RETRY_MS: number = 60_000;
 /** How much later than a keepalive the far side's last octet may be before a spare is no longer trusted, ms. */
 export const HEARD_MARGIN_MS: number = 2000;
+/** How long a client waits for a link that is down in the middle of its session, ms, unless said otherwise. */
+export const PATIENCE_MS: number = 15 * 60_000;
+/** How long proving that a lost session is over may take, from the moment its link is back, ms. */
+export const FENCE_MS: number = 20_000;
+/** Longest pause between attempts to open a session anew, ms. */
+export const MAX_REOPEN_PAUSE_MS: number = 15_000;
+/** Deaths of one client's far sessions with nothing said in between, after which it is given up. */
+export const MAX_DEATHS = 8;
+/** Sessions that are carried over within this time are told of together, ms. */
+export const CARRIED_TOGETHER_MS: number = 1000;

@@ -28,6 +28,8 @@ export interface Session {
   readonly capabilities: readonly string[];
   /** Lines that stood before the greeting. */
   readonly skipped: readonly string[];
+  /** Under which it is noted over there, see `endNoted`; absent when it could not be. */
+  readonly token?: string;
 }
 
 /** An `ImapError` that carries the lines before the greeting, by which a probe knows what it started. */

@@ -64,3 +64,26 @@ test('a client that takes nothing holds the far side back', async () => {
   }
   channel.abort(new Error('enough'));
 });
+
+test.each([
+  ['behind a whole response', '* 1 EXISTS\r\n', true],
+  ['in a line', '* 1 EXI', false],
+  ['at a line end inside a literal', '* 1 FETCH (BODY[] {20}\r\nSubject: x\r\n', false],
+  ['behind a literal, its response not closed', '* 1 FETCH (BODY[] {4}\r\nx\r\n\n', false],
+  ['behind a status text that looks like a literal', '* OK see {20}\r\n', true],
+] as const)('a lost link is a BYE only where it cannot be taken for message text: %s', async (_where, said, isBye) => {
+  const { channel, far, lose } = channelPair();
+  const { client, taken } = slowClient();
+  const joined = splice(client, channel, { host: 'gate', env: systemEnv });
+  const heard = once(channel.stream, 'data');
+  far.write(said);
+  await heard;
+  lose();
+  client.push(null);
+  await once(client, 'finish');
+  client.destroy();
+  expect(await joined.done).toBe('lost');
+  const text = Buffer.concat(taken).toString();
+  expect(text.slice(said.length).startsWith('* BYE [UNAVAILABLE] ')).toBe(isBye);
+  expect(text.startsWith(said)).toBe(true);
+});

@@ -1,10 +1,17 @@
 /** Two streams made one, after login: not a byte is touched. */
 import type { Duplex } from 'node:stream';
-import { type Channel, deferred, type Env, LinkError, responseText } from '@postern/core';
+import {
+  type Channel,
+  deferred,
+  type Env,
+  LinkError,
+  MAX_TRACKED_RESPONSE_LINE,
+  responseAnnounces,
+  responseText,
+  StreamFramer,
+} from '@postern/core';
 import type { SpliceEnd } from './event.ts';
 import { HALF_CLOSED_SILENCE_MS, LINGER_MS } from './limits.ts';
-
-const CRLF = 0x0d0a;
 
 /** A running splice. */
 export interface Splice {
@@ -22,14 +29,14 @@ export interface SpliceOptions {
 
 /**
  * Moves bytes both ways with backpressure and half-close. When the far side ends, the client gets its last bytes and FIN; when the link
- * is lost, `* BYE` before it, unless a line was cut (then a BYE could be taken for message text). Never a bare reset.
+ * is lost, `* BYE` before it, unless a response was cut, be it in its literal (then a BYE could be taken for message text). Never a bare reset.
  */
 export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Splice {
   const far = channel.stream;
   const done = deferred<SpliceEnd>();
   let over: SpliceEnd | undefined;
-  /** The last two bytes the client was given: a BYE may follow a line end only. */
-  let tail = CRLF;
+  /** Where the client stands in what it was given: a BYE may follow a whole response only. */
+  const given = new StreamFramer({ maxLine: MAX_TRACKED_RESPONSE_LINE, announces: responseAnnounces });
   let silence: Disposable | undefined;
 
   const finish = (why: SpliceEnd, bye?: string): void => {
@@ -40,7 +47,7 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
     far.off('data', onData).pause();
     if (why === 'client') channel.abort(new Error('the client is gone'));
     else if (why === 'closed') far.end();
-    if (bye !== undefined && tail === CRLF && client.writable) {
+    if (bye !== undefined && given.atBoundary && client.writable) {
       client.write(`* BYE [UNAVAILABLE] ${responseText(bye)}\r\n`);
     }
     void closeGently(client, o.env).then(() => {
@@ -54,7 +61,7 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
   };
 
   const onData = (chunk: Buffer): void => {
-    for (const byte of chunk.subarray(-2)) tail = ((tail << 8) | byte) & 0xffff;
+    given.push(chunk, () => {});
     if (silence !== undefined) armSilence();
     if (!client.write(chunk)) {
       far.pause();

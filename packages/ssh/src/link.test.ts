@@ -43,6 +43,7 @@ describe('a link to a real sshd', () => {
       'passed',
       'passed',
       'passed',
+      'passed',
       'up',
       ...Array<string>(4).fill('channel-open'),
     ]);

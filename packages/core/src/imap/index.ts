@@ -4,3 +4,4 @@ export * from './gate.ts';
 export * from './limits.ts';
 export * from './response.ts';
 export * from './secret.ts';
+export * from './tap/index.ts';

@@ -57,7 +57,7 @@ function formatStatus({
         `host   ${printable(host.host)}`,
         printable([host.destination, ...(host.hops.length === 0 ? [] : [`by ${host.hops.join(', ')}`])].join(' ')),
         host.rttMs === undefined ? host.state : `${host.state}, ${host.rttMs} ms`,
-        `${host.channels} channels, ${host.spares} spare`,
+        `${host.channels} channels, ${host.spares} spare${host.carried === 0 ? '' : `, ${host.carried} carried over`}`,
       ]),
     ),
     ...smarthosts.map(({ smarthost, state, error }) =>

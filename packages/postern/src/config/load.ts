@@ -12,7 +12,7 @@ import {
   checkValues,
   type FileValues,
   type HostValues,
-  type ListenerValues,
+  type ImapValues,
   type RouteValues,
 } from './schema.ts';
 import { expandPath } from './units.ts';
@@ -27,7 +27,7 @@ export interface Config {
   /** As `ssh -F`; absent: ssh's own files. */
   readonly sshConfig?: string;
   readonly hosts: ReadonlyMap<string, HostValues>;
-  readonly imap: readonly (ListenerValues & { host?: string | undefined; spare?: number | undefined })[];
+  readonly imap: readonly ImapValues[];
   readonly smtp?: FileValues['smtp'];
   readonly allow: readonly AllowRule[];
   readonly routes: readonly RouteValues[];

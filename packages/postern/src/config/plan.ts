@@ -1,4 +1,5 @@
 /** What a configuration and the words of `up` come to: listeners, hosts, routes. */
+import type { Continuity } from '@postern/imap';
 import { PosternError } from '../base/errors.ts';
 import { type TlsFiles, tlsFiles } from '../tls/files.ts';
 import type { Config } from './load.ts';
@@ -12,6 +13,8 @@ export const DEFAULT_LISTEN: { readonly imap: ListenAddress; readonly smtp: List
 };
 /** Spare sessions when the file does not say. */
 export const DEFAULT_SPARE = 1;
+/** How long a client waits for a link that is down when the file does not say, milliseconds. */
+export const DEFAULT_PATIENCE_MS: number = 15 * 60_000;
 /** Largest message taken when the file does not say, octets. */
 export const DEFAULT_MAX_SIZE: number = 100 * 1024 * 1024;
 
@@ -26,6 +29,8 @@ export interface ImapPlan {
   readonly listen: readonly ListenAddress[];
   readonly host?: string;
   readonly spare: number;
+  /** Sessions outlive their link, for as long as a client waits for it; absent: the plain splice. */
+  readonly continuity?: Continuity;
   readonly tls?: TlsPlan;
 }
 
@@ -118,10 +123,11 @@ function planImap(config: Config, hosts: readonly string[], o: Parameters<typeof
   const [only, ...others] = o.hosts.length > 0 ? o.hosts : hosts;
   const fallback = others.length === 0 && only !== undefined ? { host: only } : {};
   const plans = (tables.length === 0 ? [fallback] : tables).map((table: Config['imap'][number]): ImapPlan => {
-    const { host, listen, spare } = table;
+    const { host, listen, spare, continuity, patience } = table;
     return {
       listen: listen ?? [DEFAULT_LISTEN.imap],
       spare: spare ?? DEFAULT_SPARE,
+      ...(continuity === false ? {} : { continuity: { patienceMs: patience ?? DEFAULT_PATIENCE_MS } }),
       ...planTls(config, table),
       ...(host === undefined ? {} : { host }),
     };

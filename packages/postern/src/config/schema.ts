@@ -6,6 +6,8 @@ import { expandPath, LISTEN_ACCEPTED, type ListenAddress, parseDuration, parseLi
 
 /** Longest and shortest keepalive that make sense: below, a busy line looks dead; above, a dead one looks alive. */
 const KEEPALIVE_MS = { min: 1000, max: 3_600_000 };
+/** How long a client may be made to wait for a link. */
+const PATIENCE_MS = { min: 1000, max: 30 * 24 * 3_600_000 };
 /** Spare sessions per endpoint; each is an imapd over there. */
 const SPARE_MAX = 16;
 const SIZE_MIN = 64 * 1024;
@@ -65,12 +67,20 @@ export interface RouteValues {
   queue?: boolean | undefined;
 }
 
+/** An `[[imap]]` table. `patience` in milliseconds. */
+export interface ImapValues extends ListenerValues {
+  host?: string | undefined;
+  spare?: number | undefined;
+  continuity?: boolean | undefined;
+  patience?: number | undefined;
+}
+
 /** A configuration file's values, checked one by one; absent keys are absent. Sizes are octets. */
 export interface FileValues {
   state_dir?: string | undefined;
   ssh_config?: string | undefined;
   host?: Record<string, HostValues> | undefined;
-  imap?: (ListenerValues & { host?: string | undefined; spare?: number | undefined })[] | undefined;
+  imap?: ImapValues[] | undefined;
   smtp?: (ListenerValues & { max_size?: number | undefined; helo?: string | undefined }) | undefined;
   access?: { allow?: AllowRule[] | undefined } | undefined;
   route?: RouteValues[] | undefined;
@@ -165,6 +175,12 @@ const keepalive: z.ZodType<number, unknown> = from('a duration from "1s" to "1h"
   return ms;
 });
 
+const patience: z.ZodType<number, unknown> = from('a duration from "1s" to "30d", like "15m"', (text) => {
+  const ms = parseDuration(text);
+  if (ms < PATIENCE_MS.min || ms > PATIENCE_MS.max) throw new RangeError(`${JSON.stringify(text)} is out of range`);
+  return ms;
+});
+
 const size: z.ZodType<number, unknown> = from('a size from "64KiB", like "25MiB"', (text) => {
   const octets = parseSize(text);
   if (octets < SIZE_MIN) throw new RangeError(`${JSON.stringify(text)} is too small for mail`);
@@ -245,6 +261,8 @@ function makeSchema(o: SchemaContext): z.ZodType<FileValues, unknown> {
     listen: list(listen, 'listen addresses').optional(),
     host: hostName.optional(),
     spare: z.int({ error: spare }).min(0, { error: spare }).max(SPARE_MAX, { error: spare }).optional(),
+    continuity: flag.optional(),
+    patience: patience.optional(),
     ...tls,
   });
   const allow = from('"same-user", "password", "user:NAME" (a user of this machine), "anyone"', (text) =>

@@ -47,6 +47,8 @@ export interface HostStatus {
   readonly retryAt?: string;
   readonly rttMs?: number;
   readonly spares: number;
+  /** IMAP sessions that outlived their link, since the daemon started or the host's settings changed. */
+  readonly carried: number;
   /** Open on its connections, spares and what is lent among them. */
   readonly channels: number;
 }

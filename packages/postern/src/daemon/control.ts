@@ -93,6 +93,7 @@ async function status(parts: DaemonParts): Promise<DaemonStatus> {
         hops: resolved.jump.map(formatHost),
         state: state.type,
         spares: imapd.status.spares,
+        carried: imapd.carried,
         channels: link.channels,
         ...(state.type === 'up' && state.rttMs !== undefined ? { rttMs: Math.round(state.rttMs * 10) / 10 } : {}),
         ...(state.type === 'down' ? downStatus(state) : {}),

@@ -1,7 +1,7 @@
 /** One link per host: this file alone makes and closes them. */
 import { isDeepStrictEqual } from 'node:util';
 import type { Env, Target } from '@postern/core';
-import { createImapd, type Imapd, type OnImapEvent } from '@postern/imap';
+import { type Continuity, createImapd, type Imapd, type OnImapEvent } from '@postern/imap';
 import { createLink, type HostLink, type OnLinkEvent, type ResolvedHost } from '@postern/ssh';
 import { smtpTarget } from '../config/host.ts';
 import type { Config } from '../config/load.ts';
@@ -14,6 +14,8 @@ export interface Host {
   readonly resolved: ResolvedHost;
   readonly values: HostValues | undefined;
   readonly spare: number;
+  /** How sessions that lead there outlive the link; absent where none does. */
+  readonly continuity: Continuity | undefined;
   readonly link: HostLink;
   readonly imapd: Imapd;
   /** What speaks SMTP over there. */
@@ -55,15 +57,20 @@ export class Hosts {
     const names = new Set(resolved.map(({ host }) => host));
     for (const host of this.all) if (!names.has(host.name)) this.#retire(host);
     for (const one of resolved) {
-      const settings = { resolved: one, values: config.hosts.get(one.host), spare: spareOf(plan, one.host) };
+      const settings = {
+        resolved: one,
+        values: config.hosts.get(one.host),
+        spare: spareOf(plan, one.host),
+        continuity: continuityOf(plan, one.host),
+      };
       const known = this.#hosts.get(one.host);
       if (known === undefined) {
         const link = createLink(one, { env: this.#c.env, onEvent: this.#c.onLinkEvent });
         this.#hosts.set(one.host, this.#make(link, settings));
         continue;
       }
-      const { resolved: before, values, spare, link } = known;
-      if (isDeepStrictEqual({ resolved: before, values, spare }, settings)) continue;
+      const { resolved: before, values, spare, continuity, link } = known;
+      if (isDeepStrictEqual({ resolved: before, values, spare, continuity }, settings)) continue;
       // Spares would keep the old connection.
       void known.imapd.close();
       if (!isDeepStrictEqual(before, one)) link.redirect(one);
@@ -71,12 +78,13 @@ export class Hosts {
     }
   }
 
-  #make(link: HostLink, settings: Pick<Host, 'resolved' | 'values' | 'spare'>): Host {
-    const { resolved, values, spare } = settings;
+  #make(link: HostLink, settings: Pick<Host, 'resolved' | 'values' | 'spare' | 'continuity'>): Host {
+    const { resolved, values, spare, continuity } = settings;
     const imapd = createImapd({
       ...{ link, spare, keepaliveMs: resolved.keepaliveMs },
       env: this.#c.env,
       onEvent: this.#c.onImapEvent,
+      noted: continuity !== undefined,
       ...(values?.imapd === undefined ? {} : { command: values.imapd }),
     });
     return { name: resolved.host, ...settings, link, imapd, smtp: smtpTarget(values) };
@@ -112,4 +120,11 @@ export class Hosts {
 function spareOf(plan: Plan, host: string): number {
   const leading = plan.imap.filter((endpoint) => endpoint.host === undefined || endpoint.host === host);
   return Math.max(0, ...leading.map((endpoint) => endpoint.spare));
+}
+
+/** The most patience any endpoint that leads to a host has. */
+function continuityOf(plan: Plan, host: string): Continuity | undefined {
+  const leading = plan.imap.filter((endpoint) => endpoint.host === undefined || endpoint.host === host);
+  const patient = leading.flatMap(({ continuity }) => (continuity === undefined ? [] : [continuity.patienceMs ?? 0]));
+  return patient.length === 0 ? undefined : { patienceMs: Math.max(...patient) };
 }

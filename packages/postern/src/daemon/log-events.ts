@@ -73,6 +73,14 @@ export function logImapEvent(log: Logger, event: ImapEvent): void {
         { service: 'imap', peer: event.peer, host: event.host },
         `imap: ${event.peer} ended (${event.why})`,
       );
+    case 'carried': {
+      const { host, sessions, ms } = event;
+      const what = sessions === 1 ? '1 session' : `${sessions} sessions`;
+      return void log.info(
+        { service: 'imap', host, sessions, ms: Math.round(ms) },
+        `${host}: carried over ${what} in ${(ms / 1000).toFixed(1)} s`,
+      );
+    }
     case 'imapd-found':
       return void log.info({ host: event.host }, `${event.host}: imapd is \`${event.command}\``);
     case 'noise':

@@ -1,6 +1,6 @@
 /** What each listener serves, and with what. */
 import type { Admit, Env, Spool } from '@postern/core';
-import { createEndpoint, type ImapdFor } from '@postern/imap';
+import { type Continuity, createEndpoint, type ImapdFor } from '@postern/imap';
 import { createIntake, type IntakeTls, type OnRelayEvent } from '@postern/relay';
 import { createAdmit } from '../access/admit.ts';
 import { localHostname } from '../base/machine.ts';
@@ -21,7 +21,7 @@ import { logImapEvent } from './log-events.ts';
 export const GRACE_MS = 2250;
 
 /** What an IMAP listener serves. */
-export type ImapSpec = Pick<ImapPlan, 'host' | 'tls'>;
+export type ImapSpec = Pick<ImapPlan, 'host' | 'tls' | 'continuity'>;
 /** What a listener of the relay serves. */
 export type SmtpSpec = Pick<NonNullable<Plan['smtp']>, 'maxSize' | 'tls'>;
 
@@ -88,13 +88,17 @@ async function wantedImap(
   activated: (name: string, at: number) => number | undefined,
 ): Promise<Wanted<ImapSpec>[]> {
   const wanted: Wanted<ImapSpec>[] = [];
-  for (const [index, { listen, host, tls: tlsPlan }] of plan.imap.entries()) {
+  for (const [index, { listen, host, tls: tlsPlan, continuity }] of plan.imap.entries()) {
     const tls = await secured(s, tlsPlan);
     for (const [at, address] of listen.entries()) {
       wanted.push({
         ...{ address, fd: activated(imapSocketName(index), at) },
-        spec: { ...(host === undefined ? {} : { host }), ...(tlsPlan === undefined ? {} : { tls: tlsPlan }) },
-        serve: (listener) => serveImap(s, listener, { host, tls }),
+        spec: {
+          ...(host === undefined ? {} : { host }),
+          ...(tlsPlan === undefined ? {} : { tls: tlsPlan }),
+          ...(continuity === undefined ? {} : { continuity }),
+        },
+        serve: (listener) => serveImap(s, listener, { host, tls, continuity }),
       });
     }
   }
@@ -129,7 +133,11 @@ function admit(s: ServiceContext, listener: BoundListener): Admit {
 function serveImap(
   s: ServiceContext,
   listener: BoundListener,
-  { host, tls }: { host: string | undefined; tls: IntakeTls | undefined },
+  {
+    host,
+    tls,
+    continuity,
+  }: { host: string | undefined; tls: IntakeTls | undefined; continuity: Continuity | undefined },
 ): Service {
   const { hosts, env, log } = s;
   const imapd: ImapdFor = (user) => hosts.get(host ?? user)?.imapd;
@@ -141,6 +149,7 @@ function serveImap(
     onEvent: (event) => logImapEvent(log, event),
     // Only a listener that leads to one host can greet before anybody has said a name.
     preauth: listener.type === 'unix' && host !== undefined,
+    ...(continuity === undefined ? {} : { continuity }),
     ...(tls === undefined || listener.type === 'unix' ? {} : { tls }),
   });
 }

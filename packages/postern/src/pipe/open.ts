@@ -1,6 +1,6 @@
 /** What was asked of a pipe: the host as ssh would resolve it, and its channel. */
-import { type Channel, deadline, type Env, type Link, LinkError, type Target } from '@postern/core';
-import type { Imapd } from '@postern/imap';
+import { type Channel, deadline, type Env, type Link, LinkError, type Target, withoutCompress } from '@postern/core';
+import { type Continuity, carriedChannel, type Imapd } from '@postern/imap';
 import { type HostOverrides, parseDestination, type ResolvedHost, resolveHost } from '@postern/ssh';
 import type { Surroundings } from '../base/paths.ts';
 import { overridesOf } from '../config/host.ts';
@@ -20,13 +20,24 @@ export interface OpenOptions {
 /** Opens what is wanted of a host. Rejects with `LinkError`, `ImapError` or the signal's reason. */
 export async function openWant(
   want: Want,
-  host: { readonly link: Link; readonly imapd: Imapd; readonly smtp: Target },
+  host: {
+    readonly link: Link;
+    readonly imapd: Imapd;
+    readonly smtp: Target;
+    readonly continuity?: Continuity | undefined;
+  },
   o: OpenOptions,
 ): Promise<Channel> {
   if (want.type !== 'imap') return openWithin(host.link, want.type === 'smtp' ? host.smtp : want.target, o);
   const { session } = await host.imapd.take({ signal: o.signal });
-  session.channel.stream.unshift(session.greeting);
-  return session.channel;
+  const { imapd, continuity } = host;
+  if (continuity === undefined) {
+    session.channel.stream.unshift(session.greeting);
+    return session.channel;
+  }
+  const channel = carriedChannel(session, { ...continuity, imapd, env: o.env });
+  channel.stream.unshift(withoutCompress(session.greeting));
+  return channel;
 }
 
 /** Opens a channel, dialling at once when the link is down, and gives up after `waitMs`. */
