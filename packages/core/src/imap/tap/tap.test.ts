@@ -1,5 +1,5 @@
-import { seededRandom, splits } from '@postern/testkit';
 import { describe, expect, test } from 'vitest';
+import { seededRandom, splits } from '../../testing/index.ts';
 import { Tap, type TapActions } from './tap.ts';
 
 const CAPABILITIES = ['IMAP4rev1', 'ESEARCH', 'UIDPLUS', 'LITERAL+'];
