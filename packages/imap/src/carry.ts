@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { type Channel, deferred, type Env, LinkError, MAX_WAITING, sleep, Tap, type TapActions } from '@postern/core';
+import { ImapError } from './errors.ts';
 import type { SpliceEnd } from './event.ts';
 import type { Imapd } from './imapd.ts';
 import { HALF_CLOSED_SILENCE_MS, MAX_DEATHS, MAX_REOPEN_PAUSE_MS, PATIENCE_MS } from './limits.ts';
@@ -208,7 +209,9 @@ class Carrier {
         return (await imapd.take({ signal: this.#gone.signal })).session;
       } catch (error) {
         if (this.#over) return undefined;
-        if (error instanceof LinkError && error.permanent) {
+        // A host that is gone from the configuration, or has other settings, opens no session here any more.
+        const isClosed = error instanceof ImapError && error.code === 'closed';
+        if (isClosed || (error instanceof LinkError && error.permanent)) {
           this.#giveUp(error.message);
           return undefined;
         }
