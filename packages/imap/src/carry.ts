@@ -48,6 +48,7 @@ class Carrier {
   /** When there was a way to the far side again. */
   #backAt = 0;
   #deaths = 0;
+  #isWoken = false;
 
   constructor(client: Duplex, session: Session, o: CarryOptions) {
     this.#client = client;
@@ -163,8 +164,13 @@ class Carrier {
     if (!(error instanceof LinkError)) this.#deaths++;
     if (this.#clientEnded || this.#deaths > MAX_DEATHS) return void this.#giveUp(reason);
     this.#backAt = env.monotonicNow();
+    this.#isWoken = imapd.link.type === 'down';
     this.#watch ??= imapd.watch((state) => {
       if (state.type === 'up') this.#backAt = env.monotonicNow();
+      // A channel may end before its link is known to be down: once a death, it is dialled without waiting.
+      if (state.type !== 'down' || this.#isWoken) return;
+      this.#isWoken = true;
+      imapd.wake();
     });
     this.#patience ??= env.schedule(patienceMs, () => this.#giveUp(reason));
     void this.#reopen(this.#session);

@@ -132,6 +132,11 @@ export class Imapd implements AsyncDisposable {
     return this.#o.link.state;
   }
 
+  /** Somebody waits: the link is dialled now, whatever its back-off. */
+  wake(): void {
+    this.#o.link.wake('login');
+  }
+
   /** Calls `listener` on every change of the link. */
   watch(listener: (state: LinkState) => void): Disposable {
     return this.#o.link.watch(listener);
