@@ -53,6 +53,15 @@ export {
   type LinkState,
   type WakeReason,
 } from './link.ts';
+export {
+  type FitOptions,
+  type FitPlan,
+  type Fitter,
+  fitMessage,
+  isFit,
+  type Survey,
+  surveyMessage,
+} from './mime/fit.ts';
 export { type Outcome, outcomeOf, type Reply, replyClass, replyText } from './outcome.ts';
 export { escapeJson, printable, printableJson, quote, quoteAll } from './quote.ts';
 export {

@@ -141,9 +141,9 @@ describe('postern sendmail with no daemon', () => {
 
   test('refuses what cannot be sent with 65, what no route takes with 68, and a wrong call with 64', async () => {
     configure('[[route]]\nmatch = ["x.example"]\nhost = "gate"\n');
-    expect(await run(['sendmail', 'a@x.example'], 'bare\rreturn')).toMatchObject({
+    expect(await run(['sendmail', 'a@x.example'], 'Subject: a\0b\n\nx')).toMatchObject({
       status: 65,
-      err: expect.stringContaining('sendmail: line 1'),
+      err: expect.stringContaining('sendmail: the header holds a NUL'),
     });
     expect(await run(['sendmail', 'a@x.example', 'b@y.example'], '\n')).toMatchObject({
       status: 68,

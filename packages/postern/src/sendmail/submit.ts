@@ -3,16 +3,21 @@ import {
   type EntryId,
   type Env,
   type Envelope,
+  type FitPlan,
   type ForwardPath,
+  fitMessage,
+  isFit,
   newEntryId,
   printable,
   type SpoolWriter,
+  surveyMessage,
 } from '@postern/core';
 import { buildDsn } from '@postern/relay';
 import { PosternError } from '../base/errors.ts';
 import type { SubmitRequest } from './args.ts';
 import { compose, type Identity, type RefusedRecipient } from './compose.ts';
 import { type Head, headReader } from './header.ts';
+import { Stash } from './stash.ts';
 import { type TextReader, textReader } from './text.ts';
 
 /** What {@link submit} needs. */
@@ -48,15 +53,40 @@ export async function submit(o: SubmitOptions): Promise<Submitted> {
     const why = o.refusal?.(envelope.from, to);
     if (why !== undefined) throw new PosternError('no-host', `${to}: ${why}; nothing was sent`);
   }
-  async function* message(): AsyncGenerator<Uint8Array> {
-    yield header;
-    yield head.body;
-    yield* text;
-  }
+  await using stash = new Stash();
+  const plan = await survey(stash, [header, head.body], text);
   // The spool itself sees whether there is an octet above 127.
-  await o.spool.accept({ ...envelope, body: '7BIT' }, message(), { id });
+  await o.spool.accept({ ...envelope, body: '7BIT' }, fitted(stash, plan), { id });
   if (refused.length > 0 && envelope.from !== '') await tell(o, { id, envelope, header, refused });
   return { id, refused };
+}
+
+/** Reads the message to its end and finds what has to be encoded. Throws {@link PosternError} `data` where it cannot be. */
+async function survey(stash: Stash, head: readonly Buffer[], rest: AsyncIterable<Buffer>): Promise<FitPlan> {
+  const looking = surveyMessage();
+  const see = async (chunk: Buffer): Promise<void> => {
+    looking.push(chunk);
+    await stash.write(chunk);
+  };
+  for (const chunk of head) await see(chunk);
+  for await (const chunk of rest) await see(chunk);
+  const plan = looking.finish();
+  if (plan.fault !== undefined) throw new PosternError('data', `${FAULTS[plan.fault]}; nothing was sent`);
+  return plan;
+}
+
+const FAULTS: Readonly<Record<NonNullable<FitPlan['fault']>, string>> = {
+  sealed:
+    'a part that is signed or encrypted holds a line over 998 octets, a NUL or a bare carriage return, and may not be changed',
+  header: 'the header holds a NUL, a bare carriage return, or a line over 998 octets that cannot be folded',
+};
+
+/** The message as its plan has it. */
+async function* fitted(stash: Stash, plan: FitPlan): AsyncGenerator<Uint8Array> {
+  if (isFit(plan)) return yield* stash.read();
+  const fitter = fitMessage(plan);
+  for await (const chunk of stash.read()) yield fitter.push(chunk);
+  yield fitter.finish();
 }
 
 /** A DSN to the sender about recipients that were never tried (RFC 3464). */

@@ -1,0 +1,131 @@
+/** Quoted-printable and base64 (RFC 2045 §6.7, §6.8) of a body that comes in lines, or in pieces of long ones. */
+
+/** Longest encoded line, characters (RFC 2045 §6.7 rule 5, §6.8). */
+const LINE = 76;
+
+/** Encodes one body. */
+export interface Encoder {
+  /** `ends`: the bytes end in a line end. */
+  push(bytes: Buffer, ends: boolean): Buffer;
+  /** `framed`: a boundary follows, to which the last line end belongs (RFC 2046 §5.1.1). */
+  finish(framed: boolean): Buffer;
+}
+
+/** The encoder to an encoding. A body that has it already is laid anew in lines that fit. */
+export function encoderOf(to: 'quoted-printable' | 'base64', from: string): Encoder {
+  if (to === 'base64') return from === 'base64' ? rewrapBase64() : base64();
+  return quotedPrintable(from === 'quoted-printable');
+}
+
+const HEX = [...'0123456789ABCDEF'].map((digit) => digit.charCodeAt(0));
+const EQUALS = 0x3d;
+const CRLF: Buffer = Buffer.from('\r\n');
+
+/** With `again` the body is quoted-printable already: its escapes and soft breaks stay. */
+function quotedPrintable(again: boolean): Encoder {
+  let column = 0;
+  /** The start of an escape that is not whole yet. */
+  let held: Buffer = Buffer.alloc(0);
+  const encode = (bytes: Buffer, lastOfLine: boolean): Buffer => {
+    // Three for each octet, and a soft break for each line of them.
+    const out = Buffer.allocUnsafe(bytes.length * 3 + (Math.ceil((bytes.length * 3) / (LINE - 3)) + 1) * 3);
+    let to = 0;
+    /** Breaks the line softly where `length` characters have no room before the `=`. */
+    const room = (length: number): void => {
+      if (column + length > LINE - 1) {
+        to += SOFT_BREAK.copy(out, to);
+        column = 0;
+      }
+      column += length;
+    };
+    for (let at = 0; at < bytes.length; at += 1) {
+      const octet = bytes[at] as number;
+      const blankAtEnd = lastOfLine && at === bytes.length - 1 && (octet === 0x20 || octet === 0x09);
+      if (again && octet === EQUALS) {
+        room(3);
+        out[to++] = octet;
+        for (let more = 0; more < 2 && at + 1 < bytes.length; more += 1) out[to++] = bytes[++at] as number;
+      } else if (!blankAtEnd && isPlain(octet)) {
+        room(1);
+        out[to++] = octet;
+      } else {
+        room(3);
+        out[to++] = EQUALS;
+        out[to++] = HEX[octet >> 4] as number;
+        out[to++] = HEX[octet & 15] as number;
+      }
+    }
+    return out.subarray(0, to);
+  };
+  return {
+    push(bytes, ends) {
+      const text = ends && bytes.at(-2) === 0x0d ? bytes.subarray(0, -2) : bytes;
+      let whole = held.length === 0 ? text : Buffer.concat([held, text]);
+      // An escape that was cut, or a soft break of its own at the end of the line.
+      const cut = again ? whole.lastIndexOf(EQUALS) : -1;
+      held = !ends && cut >= 0 && cut > whole.length - 3 ? Buffer.from(whole.subarray(cut)) : Buffer.alloc(0);
+      whole = whole.subarray(0, whole.length - held.length);
+      const out = encode(whole, ends && !again);
+      if (!ends) return out;
+      column = 0;
+      return text.length === bytes.length ? out : Buffer.concat([out, CRLF]);
+    },
+    finish() {
+      const rest = held;
+      held = Buffer.alloc(0);
+      return rest;
+    },
+  };
+}
+
+const SOFT_BREAK: Buffer = Buffer.from('=\r\n');
+
+/** What stands for itself (RFC 2045 §6.7 rules 2 and 3). */
+function isPlain(octet: number): boolean {
+  return (octet >= 0x20 && octet < 0x7f && octet !== EQUALS) || octet === 0x09;
+}
+
+const GROUP = (LINE / 4) * 3;
+
+function base64(): Encoder {
+  let pending: Buffer = Buffer.alloc(0);
+  /** The last line end, until it is known whose it is. */
+  let end: Buffer = Buffer.alloc(0);
+  const lines = (bytes: Buffer, all: boolean): Buffer => {
+    pending = Buffer.concat([pending, bytes]);
+    const whole = all ? pending.length : pending.length - (pending.length % GROUP);
+    const text = pending
+      .subarray(0, whole)
+      .toString('base64')
+      .replace(/.{1,76}/g, '$&\r\n');
+    pending = pending.subarray(whole);
+    return Buffer.from(text, 'latin1');
+  };
+  return {
+    push(bytes, ends) {
+      const cut = ends && bytes.at(-2) === 0x0d ? 2 : 0;
+      const out = lines(Buffer.concat([end, bytes.subarray(0, bytes.length - cut)]), false);
+      end = cut === 0 ? Buffer.alloc(0) : CRLF;
+      return out;
+    },
+    finish: (framed) => lines(framed ? Buffer.alloc(0) : end, true),
+  };
+}
+
+/** Base64 in lines that are too long: the characters stay, the lines are laid anew (RFC 2045 §6.8: whatever else stands there is ignored). */
+function rewrapBase64(): Encoder {
+  let pending = '';
+  const lines = (all: boolean): Buffer => {
+    const whole = all ? pending.length : pending.length - (pending.length % LINE);
+    const text = pending.slice(0, whole).replace(/.{1,76}/g, '$&\r\n');
+    pending = pending.slice(whole);
+    return Buffer.from(text, 'latin1');
+  };
+  return {
+    push(bytes) {
+      pending += bytes.toString('latin1').replace(/[^A-Za-z0-9+/=]/g, '');
+      return lines(false);
+    },
+    finish: () => lines(true),
+  };
+}

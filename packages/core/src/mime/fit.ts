@@ -1,0 +1,220 @@
+/**
+ * Makes a message fit for a server: what a line of SMTP cannot carry is encoded, part by part (RFC 2045 §6), and what needs no change keeps every octet. Twice through the message:
+ * a survey finds what is in each part, then the parts are written.
+ */
+import { MAX_TEXT_LINE_OCTETS } from '../smtp/check.ts';
+import { type Encoder, encoderOf } from './encoders.ts';
+import { type Part, walkMessage } from './walk.ts';
+
+/** What a server takes. */
+export interface FitOptions {
+  /** It has no 8BITMIME (RFC 6152): octets above 127 are encoded too. */
+  readonly sevenBit?: boolean;
+}
+
+/** What has to be done to a message. */
+export interface FitPlan {
+  /** Parts whose bodies are encoded, by their index, and how. */
+  readonly encodings: ReadonlyMap<number, 'quoted-printable' | 'base64'>;
+  /** Header lines over 998 octets are folded. */
+  readonly foldHeaders: boolean;
+  /** Why it cannot be made fit: what would have to change is signed or encrypted, or a header holds what no header may. */
+  readonly fault?: 'sealed' | 'header';
+}
+
+/** Finds out what has to be done. */
+export interface Survey {
+  push(chunk: Uint8Array): void;
+  finish(): FitPlan;
+}
+
+/** Writes a message as its plan has it. */
+export interface Fitter {
+  push(chunk: Uint8Array): Buffer;
+  finish(): Buffer;
+}
+
+interface Tally {
+  readonly part: Part;
+  octets: number;
+  /** Octets that quoted-printable writes as three. */
+  escapes: number;
+  eightBit: boolean;
+  /** A long line, a NUL or a bare CR. */
+  unfit: boolean;
+  line: number;
+}
+
+/** True when nothing has to be done. */
+export function isFit(plan: FitPlan): boolean {
+  return plan.encodings.size === 0 && !plan.foldHeaders && plan.fault === undefined;
+}
+
+/** Makes a {@link Survey} of CRLF text. `push` throws `RangeError` for a header beyond its bound. */
+export function surveyMessage(o: FitOptions = {}): Survey {
+  const walker = walkMessage();
+  const tallies = new Map<number, Tally>();
+  let foldHeaders = false;
+  let fault: FitPlan['fault'];
+  const see = (chunk: Uint8Array | undefined): void => {
+    for (const piece of chunk === undefined ? walker.finish() : walker.push(chunk)) {
+      if (piece.type === 'header') {
+        const bad = headerNeeds(piece.fields);
+        foldHeaders ||= bad === 'long';
+        if (bad === 'unfit' || (bad === 'long' && piece.part.sealed)) fault ??= piece.part.sealed ? 'sealed' : 'header';
+      } else if (piece.type === 'body') {
+        const { part } = piece;
+        const tally = tallies.get(part.index) ?? newTally(part);
+        tallies.set(part.index, tally);
+        count(tally, piece.bytes, piece.ends);
+      }
+    }
+  };
+  return {
+    push: see,
+    finish() {
+      see(undefined);
+      const encodings = new Map<number, 'quoted-printable' | 'base64'>();
+      for (const [index, tally] of tallies) {
+        if (!tally.unfit && !(o.sevenBit === true && tally.eightBit)) continue;
+        if (tally.part.sealed) fault ??= 'sealed';
+        else encodings.set(index, choose(tally));
+      }
+      return { encodings, foldHeaders, ...(fault === undefined ? {} : { fault }) };
+    },
+  };
+}
+
+function newTally(part: Part): Tally {
+  return { part, octets: 0, escapes: 0, eightBit: false, unfit: false, line: 0 };
+}
+
+function count(tally: Tally, bytes: Buffer, ends: boolean): void {
+  tally.octets += bytes.length;
+  const length = ends && bytes.at(-2) === 0x0d ? bytes.length - 2 : bytes.length;
+  tally.line += length;
+  if (tally.line > MAX_TEXT_LINE_OCTETS) tally.unfit = true;
+  if (ends) tally.line = 0;
+  for (let at = 0; at < length; at += 1) {
+    const octet = bytes[at] as number;
+    if (octet >= 0x20 && octet < 0x7f && octet !== 0x3d) continue;
+    if (octet === 0x09) continue;
+    tally.escapes += 1;
+    if (octet > 0x7f) tally.eightBit = true;
+    else if (octet === 0 || octet === 0x0d || octet === 0x0a) tally.unfit = true;
+  }
+  if (ends && length === bytes.length) tally.unfit = true;
+}
+
+/** Base64 where most would be escapes; what is encoded already keeps its encoding, with shorter lines. */
+function choose({ part, octets, escapes }: Tally): 'quoted-printable' | 'base64' {
+  if (part.encoding === 'base64' || part.encoding === 'quoted-printable') return part.encoding;
+  return escapes * 5 > octets ? 'base64' : 'quoted-printable';
+}
+
+function headerNeeds(fields: Buffer): 'fit' | 'long' | 'unfit' {
+  let long = false;
+  for (let at = 0; at < fields.length; ) {
+    const end = fields.indexOf(0x0a, at);
+    const line = fields.subarray(at, end < 0 ? fields.length : end + 1);
+    const text = line.at(-2) === 0x0d && line.at(-1) === 0x0a ? line.subarray(0, -2) : line;
+    if (text.includes(0) || text.includes(0x0d) || text.includes(0x0a)) return 'unfit';
+    if (text.length > MAX_TEXT_LINE_OCTETS) {
+      if (foldLine(line).some((piece) => piece.length > MAX_TEXT_LINE_OCTETS + 2)) return 'unfit';
+      long = true;
+    }
+    at += line.length;
+  }
+  return long ? 'long' : 'fit';
+}
+
+/** Where a line may be broken before 998 octets have passed: at white space that is not all there is before it (RFC 5322 §2.2.3). */
+function foldPoint(line: Buffer, from: number): number | undefined {
+  for (let at = Math.min(from + MAX_TEXT_LINE_OCTETS, line.length - 1); at > from + 1; at -= 1) {
+    if ((line[at] === 0x20 || line[at] === 0x09) && line[at - 1] !== 0x20 && line[at - 1] !== 0x09) return at;
+  }
+  return undefined;
+}
+
+/** Makes a {@link Fitter}. The message must be the one that was surveyed. */
+export function fitMessage(plan: FitPlan): Fitter {
+  const walker = walkMessage();
+  let encoder: { readonly index: number; readonly encoder: Encoder } | undefined;
+  let out: Buffer[] = [];
+  const endPart = (framed: boolean): void => {
+    if (encoder !== undefined) out.push(encoder.encoder.finish(framed));
+    encoder = undefined;
+  };
+  const write = (pieces: ReturnType<typeof walker.push>): void => {
+    for (const piece of pieces) {
+      if (piece.type === 'body') {
+        const encoding = plan.encodings.get(piece.part.index);
+        if (encoding === undefined) out.push(piece.bytes);
+        else {
+          encoder ??= { index: piece.part.index, encoder: encoderOf(encoding, piece.part.encoding) };
+          out.push(encoder.encoder.push(piece.bytes, piece.ends));
+        }
+        continue;
+      }
+      endPart(piece.type === 'frame');
+      if (piece.type === 'frame') out.push(piece.bytes);
+      else out.push(headerOf(piece.part, piece.fields, plan), piece.end);
+    }
+  };
+  const flush = (): Buffer => {
+    const written = out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out);
+    out = [];
+    return written;
+  };
+  return {
+    push(chunk) {
+      write(walker.push(chunk));
+      return flush();
+    },
+    finish() {
+      write(walker.finish());
+      endPart(false);
+      return flush();
+    },
+  };
+}
+
+function headerOf(part: Part, fields: Buffer, plan: FitPlan): Buffer {
+  const encoding = plan.encodings.get(part.index);
+  const folded = plan.foldHeaders && !part.sealed ? foldLong(fields) : fields;
+  if (encoding === undefined || part.encoding === encoding) return folded;
+  const kept = folded.toString('latin1').replace(/^content-transfer-encoding[ \t]*:.*\r\n(?:[ \t].*\r\n)*/gim, '');
+  const added = [
+    // A part that has none is text in a set of characters nobody named (RFC 2046 §4.1.2); one inside a multipart says so by itself.
+    ...(part.hasContentType ? [] : ['Content-Type: text/plain; charset=utf-8\r\n']),
+    ...(part.index > 0 || part.hasMimeVersion ? [] : ['MIME-Version: 1.0\r\n']),
+    `Content-Transfer-Encoding: ${encoding}\r\n`,
+  ];
+  return Buffer.from(`${kept}${added.join('')}`, 'latin1');
+}
+
+function foldLong(fields: Buffer): Buffer {
+  const out: Buffer[] = [];
+  for (let at = 0; at < fields.length; ) {
+    const end = fields.indexOf(0x0a, at);
+    const line = fields.subarray(at, end < 0 ? fields.length : end + 1);
+    at += line.length;
+    for (const [index, piece] of foldLine(line).entries()) out.push(...(index === 0 ? [] : [CRLF]), piece);
+  }
+  return Buffer.concat(out);
+}
+
+const CRLF: Buffer = Buffer.from('\r\n');
+
+/** A line cut where it may be folded; a piece that is still too long has no such place. */
+function foldLine(line: Buffer): Buffer[] {
+  const pieces: Buffer[] = [];
+  let from = 0;
+  while (line.length - from > MAX_TEXT_LINE_OCTETS + 2) {
+    const point = foldPoint(line, from);
+    if (point === undefined) break;
+    pieces.push(line.subarray(from, point));
+    from = point;
+  }
+  return [...pieces, line.subarray(from)];
+}
