@@ -343,7 +343,7 @@ describe('silence', () => {
 });
 
 describe('what the server cannot take', () => {
-  test('fails without being sent: too large, 8-bit, SMTPUTF8', async () => {
+  test('fails without being sent: too large, 8-bit and signed, SMTPUTF8', async () => {
     const run = deliver(
       [
         `${LOCKSTEP}
@@ -352,7 +352,11 @@ describe('what the server cannot take', () => {
       {
         entries: [
           makeEntry({ id: 'large', message: `${'x'.repeat(90)}\r\n`.repeat(20) }),
-          makeEntry({ id: 'eight', envelope: { body: '8BITMIME' } }),
+          makeEntry({
+            id: 'eight',
+            message: 'DKIM-Signature: v=1\r\nSubject: x\r\n\r\n\xe9\r\n',
+            envelope: { body: '8BITMIME' },
+          }),
           makeEntry({ id: 'utf8', envelope: { smtputf8: true } }),
         ],
       },

@@ -32,6 +32,7 @@ import {
   WINDOW_START,
   WINDOW_STEP,
 } from './session-options.ts';
+import { inSevenBit, wantsSevenBit } from './seven-bit.ts';
 import { Watchdog } from './watchdog.ts';
 import { writeMessage } from './write-message.ts';
 
@@ -272,7 +273,26 @@ class Session {
       await Promise.race(full || source.done ? [change] : [source.ready(), change]);
       return;
     }
-    this.#submit(taken);
+    await this.#fitted(taken);
+  }
+
+  /** Submits a job, its message encoded where the server wants that; the session may end while it is read. */
+  async #fitted(job: Job): Promise<void> {
+    const { client, source } = this.#o;
+    if (client.dialogue === 'bsmtp' || !wantsSevenBit(job.entry, this.#machine.extensions)) return this.#submit(job);
+    try {
+      const entry = await inSevenBit(job.entry);
+      if (this.#error === undefined) this.#submit({ ...job, entry });
+      else source.putBack(job);
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      const outcome = { type: 'deferred', reason: printable(`the message could not be read: ${why}`) } as const;
+      this.#reports.tell(
+        job,
+        job.recipients.map((recipient) => [recipient, outcome]),
+        { quiet: true },
+      );
+    }
   }
 
   #submit(taken: Job): void {

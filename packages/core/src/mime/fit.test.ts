@@ -123,7 +123,7 @@ describe('toward a server without 8BITMIME', () => {
     expect(text).toContain(
       'Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nshort =C3=A9\r\n--b 1',
     );
-    expect(text).toContain('Content-Transfer-Encoding: 8bit\r\n\r\n<p>short</p>');
+    expect(text).toContain('Content-Transfer-Encoding: 7bit\r\n\r\n<p>short</p>');
   });
 });
 

@@ -18,6 +18,8 @@ export interface FitPlan {
   readonly encodings: ReadonlyMap<number, 'quoted-printable' | 'base64'>;
   /** Header lines over 998 octets are folded. */
   readonly foldHeaders: boolean;
+  /** Nothing says `8bit` any more. */
+  readonly sevenBit: boolean;
   /** Why it cannot be made fit: what would have to change is signed or encrypted, or a header holds what no header may. */
   readonly fault?: 'sealed' | 'header';
 }
@@ -47,7 +49,7 @@ interface Tally {
 
 /** True when nothing has to be done. */
 export function isFit(plan: FitPlan): boolean {
-  return plan.encodings.size === 0 && !plan.foldHeaders && plan.fault === undefined;
+  return plan.encodings.size === 0 && !plan.foldHeaders && !plan.sevenBit && plan.fault === undefined;
 }
 
 /** Makes a {@link Survey} of CRLF text. `push` throws `RangeError` for a header beyond its bound. */
@@ -80,7 +82,7 @@ export function surveyMessage(o: FitOptions = {}): Survey {
         if (tally.part.sealed) fault ??= 'sealed';
         else encodings.set(index, choose(tally));
       }
-      return { encodings, foldHeaders, ...(fault === undefined ? {} : { fault }) };
+      return { encodings, foldHeaders, sevenBit: o.sevenBit === true, ...(fault === undefined ? {} : { fault }) };
     },
   };
 }
@@ -106,10 +108,10 @@ function count(tally: Tally, bytes: Buffer, ends: boolean): void {
   if (ends && length === bytes.length) tally.unfit = true;
 }
 
-/** Base64 where most would be escapes; what is encoded already keeps its encoding, with shorter lines. */
+/** Base64 where more than half would be escapes; what is encoded already keeps its encoding, with shorter lines. */
 function choose({ part, octets, escapes }: Tally): 'quoted-printable' | 'base64' {
   if (part.encoding === 'base64' || part.encoding === 'quoted-printable') return part.encoding;
-  return escapes * 5 > octets ? 'base64' : 'quoted-printable';
+  return escapes * 2 > octets ? 'base64' : 'quoted-printable';
 }
 
 function headerNeeds(fields: Buffer): 'fit' | 'long' | 'unfit' {
@@ -182,6 +184,7 @@ export function fitMessage(plan: FitPlan): Fitter {
 function headerOf(part: Part, fields: Buffer, plan: FitPlan): Buffer {
   const encoding = plan.encodings.get(part.index);
   const folded = plan.foldHeaders && !part.sealed ? foldLong(fields) : fields;
+  if (encoding === undefined && plan.sevenBit && !part.sealed) return Buffer.from(asSevenBit(folded), 'latin1');
   if (encoding === undefined || part.encoding === encoding) return folded;
   const kept = folded.toString('latin1').replace(/^content-transfer-encoding[ \t]*:.*\r\n(?:[ \t].*\r\n)*/gim, '');
   const added = [
@@ -191,6 +194,13 @@ function headerOf(part: Part, fields: Buffer, plan: FitPlan): Buffer {
     `Content-Transfer-Encoding: ${encoding}\r\n`,
   ];
   return Buffer.from(`${kept}${added.join('')}`, 'latin1');
+}
+
+/** A part with nothing above 127 in it, called what it is: a multipart may say no more than its parts (RFC 2045 §6.4). */
+function asSevenBit(fields: Buffer): string {
+  return fields
+    .toString('latin1')
+    .replace(/^(content-transfer-encoding[ \t]*:[ \t]*)(?:8bit|binary)[ \t]*(?=\r\n(?![ \t]))/gim, '$17bit');
 }
 
 function foldLong(fields: Buffer): Buffer {

@@ -1,0 +1,28 @@
+/** A message for a server without 8BITMIME: encoded on the way (RFC 6152 §3), the entry in the spool stays as it is. */
+import { type Entry, type Extensions, type FitPlan, fitMessage, surveyMessage } from '@postern/core';
+
+/** True when the server cannot be given the entry as it is, for want of 8BITMIME alone. */
+export function wantsSevenBit({ envelope }: Entry, extensions: Extensions): boolean {
+  return envelope.body === '8BITMIME' && !envelope.smtputf8 && !extensions.eightBitMime;
+}
+
+/**
+ * The entry with every body above 127 encoded; the entry itself where something in it is signed, which no server without 8BITMIME can be given. Reads the message twice: its size
+ * is announced before it is sent. Rejects when the message cannot be read.
+ */
+export async function inSevenBit(entry: Entry): Promise<Entry> {
+  const survey = surveyMessage({ sevenBit: true });
+  for await (const chunk of entry.open()) survey.push(chunk);
+  const plan = survey.finish();
+  if (plan.fault !== undefined) return entry;
+  const open = (): AsyncIterable<Uint8Array> => fitted(entry, plan);
+  let size = 0;
+  for await (const chunk of open()) size += chunk.length;
+  return { ...entry, size, open, envelope: { ...entry.envelope, body: '7BIT' } };
+}
+
+async function* fitted(entry: Entry, plan: FitPlan): AsyncGenerator<Uint8Array> {
+  const fitter = fitMessage(plan);
+  for await (const chunk of entry.open()) yield fitter.push(chunk);
+  yield fitter.finish();
+}
