@@ -24,7 +24,7 @@ const CRLF: Buffer = Buffer.from('\r\n');
 /** With `again` the body is quoted-printable already: its escapes and soft breaks stay. */
 function quotedPrintable(again: boolean): Encoder {
   let column = 0;
-  /** The start of an escape that is not whole yet. */
+  /** The start of an escape that is not whole yet, or a blank that may turn out to end its line. */
   let held: Buffer = Buffer.alloc(0);
   const encode = (bytes: Buffer, lastOfLine: boolean): Buffer => {
     // Three for each octet, and a soft break for each line of them.
@@ -61,9 +61,8 @@ function quotedPrintable(again: boolean): Encoder {
     push(bytes, ends) {
       const text = ends && bytes.at(-2) === 0x0d ? bytes.subarray(0, -2) : bytes;
       let whole = held.length === 0 ? text : Buffer.concat([held, text]);
-      // An escape that was cut, or a soft break of its own at the end of the line.
-      const cut = again ? whole.lastIndexOf(EQUALS) : -1;
-      held = !ends && cut >= 0 && cut > whole.length - 3 ? Buffer.from(whole.subarray(cut)) : Buffer.alloc(0);
+      const cut = ends ? whole.length : heldFrom(whole);
+      held = Buffer.from(whole.subarray(cut));
       whole = whole.subarray(0, whole.length - held.length);
       const out = encode(whole, ends && !again);
       if (!ends) return out;
@@ -73,9 +72,17 @@ function quotedPrintable(again: boolean): Encoder {
     finish() {
       const rest = held;
       held = Buffer.alloc(0);
-      return rest;
+      return encode(rest, !again);
     },
   };
+
+  /** Where what must wait for more begins. */
+  function heldFrom(bytes: Buffer): number {
+    const last = bytes.at(-1);
+    if (!again) return last === 0x20 || last === 0x09 ? bytes.length - 1 : bytes.length;
+    const start = bytes.lastIndexOf(EQUALS);
+    return start >= 0 && start > bytes.length - 3 ? start : bytes.length;
+  }
 }
 
 const SOFT_BREAK: Buffer = Buffer.from('=\r\n');
