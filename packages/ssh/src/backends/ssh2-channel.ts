@@ -94,7 +94,8 @@ export class Ssh2Channel implements Channel {
   }
 
   signal(name: string): void {
-    if (this.#farClosed || this.#lost !== undefined || !this.#isSession) return;
+    // A command that has told its status is over: sshd 10.6 logs a signal to one as an error.
+    if (this.#farClosed || this.#lost !== undefined || this.#status !== undefined || !this.#isSession) return;
     try {
       sendSignal(this.#raw, name);
     } catch {
