@@ -328,6 +328,13 @@ describe('the message', () => {
     ['an empty header', '\r\nDate: in the body\r\n', '\r\nDate: in the body\r\n'],
     ['nothing at all', '', ''],
     ['a header only', 'Subject: x\r\n', 'Subject: x\r\n'],
+    [
+      'the line of an mbox',
+      'From ann@x Fri Nov 27 12:00:00 2026\r\nSubject: x\r\n\r\nhi\r\n',
+      'Subject: x\r\n\r\nhi\r\n',
+    ],
+    ['a quoted line of an mbox', '>From ann@x\r\nSubject: x\r\n\r\nhi\r\n', 'Subject: x\r\n\r\nhi\r\n'],
+    ['text that starts like one', 'From here on\r\nno header\r\n', '\r\nFrom here on\r\nno header\r\n'],
   ])('with %s stays apart from what is put in front', async (_name, body, rest) => {
     const { text } = await sent(`${body}.\r\n`);
     expect(text).toMatch(/^Received: [\s\S]*\r\nMessage-ID: [\s\S]*\r\nDate: [^\r\n]*\r\n/);

@@ -1,3 +1,4 @@
+/** What the relay puts in front of a message; the rest is kept byte for byte, but for the line an mbox puts there. */
 import type { EntryId } from '@postern/core';
 
 /** Octets of a header looked through for Message-ID and Date; what comes later is taken to be there. */
@@ -47,14 +48,29 @@ export async function* withTrace(message: AsyncIterable<Uint8Array>, trace: Trac
     }
     head = Buffer.concat([head, chunk]);
     if (!isComplete(head)) continue;
-    yield Buffer.from(leadingFields(head.toString('latin1'), trace), 'latin1');
-    yield head;
+    yield* traced(head, trace);
     head = undefined;
   }
-  if (head === undefined) return;
-  yield Buffer.from(leadingFields(head.toString('latin1'), trace), 'latin1');
-  yield head;
+  if (head !== undefined) yield* traced(head, trace);
 }
+
+function* traced(head: Buffer, trace: Trace): Generator<Buffer> {
+  const message = withoutMboxLine(head);
+  yield Buffer.from(leadingFields(message.toString('latin1'), trace), 'latin1');
+  yield message;
+}
+
+/**
+ * A first line `From ann@x Fri Nov 27 …`, or `>From …`, is what an mbox puts between messages (RFC 4155). Left there it would end the header before it has begun; Postfix
+ * drops it too. One with no header behind it is text.
+ */
+function withoutMboxLine(head: Buffer): Buffer {
+  const [line] = /^>?From [^\r\n]*\r\n(?=[!-9;-~]+[ \t]*:)/.exec(head.toString('latin1', 0, MBOX_LINE)) ?? [];
+  return line === undefined ? head : head.subarray(line.length);
+}
+
+/** Where an mbox line and the name of the field behind it end at the latest, octets. */
+const MBOX_LINE = 1200;
 
 function isComplete(head: Buffer): boolean {
   return (
