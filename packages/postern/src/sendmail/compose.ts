@@ -54,7 +54,7 @@ const RECIPIENT_FIELDS = ['to', 'cc', 'bcc'];
 /**
  * Envelope and header of a submitted message. Recipients are those of the command line and, with `-t`, those of To, Cc and Bcc besides
  * (of the newest Resent- block alone, where there is one, RFC 5322 §3.6.6), each once. Bcc and Resent-Bcc are taken out; a Received line
- * is put in front; From, Date and Message-ID are added where missing; every other octet stays. An address of the command line that cannot be used stops all of
+ * is put in front; From, Date and Message-ID are added where missing, and a domain to bare names in address fields; every other octet stays. An address of the command line that cannot be used stops all of
  * it, one of the header that one alone. Throws {@link PosternError} `data`.
  */
 export function compose(request: SubmitRequest, fields: readonly Field[], stamp: Stamp): Composed {
@@ -76,7 +76,9 @@ export function compose(request: SubmitRequest, fields: readonly Field[], stamp:
     },
     header: Buffer.concat([
       Buffer.from(added(request, fields, from, stamp)),
-      ...fields.filter((field) => field.name !== 'bcc' && field.name !== 'resent-bcc').map((field) => field.raw),
+      ...fields
+        .filter((field) => field.name !== 'bcc' && field.name !== 'resent-bcc')
+        .map((field) => qualified(field, stamp)),
       Buffer.from('\r\n'),
     ]),
     refused,
@@ -110,6 +112,25 @@ function newestResent(fields: readonly Field[]): Field[] {
     return false;
   });
   return older < 0 ? resent : resent.slice(0, older);
+}
+
+const ADDRESS_FIELDS = ['from', 'sender', 'reply-to', 'to', 'cc'];
+/** A name alone, as cron writes `root (Cron Daemon)`, or in brackets. */
+const BARE =
+  /^(\s*|[^"(),<>@]*<\s*)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)(\s*(?:\([^()"]*\)\s*)?|\s*>\s*(?:\([^()"]*\)\s*)?)$/;
+
+/** An address field whose bare names have a domain, as Postfix's myorigin gives them one: else the far side would put its own. All else stays as it is. */
+function qualified({ name, raw }: Field, { domain }: Stamp): Buffer {
+  if (!ADDRESS_FIELDS.includes(name.replace(/^resent-/, ''))) return raw;
+  const text = raw.toString('latin1');
+  const colon = text.indexOf(':') + 1;
+  // A comma within quotes or comments parts nothing: such a field is left alone.
+  if (/["]|\([^)]*,/.test(text) || !/^[\t\r\n\x20-\x7e]*$/.test(text)) return raw;
+  const list = text.slice(colon).split(',');
+  const done = list.map((piece) =>
+    piece.replace(BARE, (_, before: string, local: string, behind: string) => `${before}${local}@${domain}${behind}`),
+  );
+  return Buffer.from(`${text.slice(0, colon)}${done.join(',')}`, 'latin1');
 }
 
 function qualify(address: string, stamp: Stamp): string {

@@ -127,6 +127,21 @@ describe('a message given to sendmail', () => {
     expect((await send(argv, '\n')).envelope.from).toBe(from);
   });
 
+  test.each([
+    ['From: root (Cron Daemon)', 'From: root@laptop.example (Cron Daemon)'],
+    ['To: root', 'To: root@laptop.example'],
+    [
+      'To: root, ann@x, <bob>, Carl <carl>',
+      'To: root@laptop.example, ann@x, <bob@laptop.example>, Carl <carl@laptop.example>',
+    ],
+    ['To: "Doe, Ann" <ann@x>', 'To: "Doe, Ann" <ann@x>'],
+    ['To: undisclosed-recipients:;', 'To: undisclosed-recipients:;'],
+    ['Reply-To: Ann Lee <ann@x>', 'Reply-To: Ann Lee <ann@x>'],
+    ['Subject: root', 'Subject: root'],
+  ])('%s goes out as %s', async (field, sent) => {
+    expect((await send('a@x', `${field}\n\nx`)).text).toContain(`\r\n${sent}\r\n`);
+  });
+
   test('carries DSN wishes', async () => {
     const { envelope } = await send('-N failure,delay -R full -V e1 a@x', '\n');
     expect(envelope).toMatchObject({
