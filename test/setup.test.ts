@@ -93,7 +93,7 @@ describe('clients that read', () => {
   test('mbsync', async () => {
     const { home, parts } = await prepare('mbsync');
     expect(await obey('mbsync', home, parts)).toMatchObject({ code: 0 });
-    expect(await messagesIn(join(home, 'Mail/INBOX'))).toBe(COUNT);
+    expect(await messagesIn(join(home, 'Mail/gate/INBOX'))).toBe(COUNT);
   });
 
   test('offlineimap', async () => {
