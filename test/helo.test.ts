@@ -50,6 +50,7 @@ test('a bare one fails check with the key to set, and holds the mail instead of 
   const checked = await postern(place, ['check', 'gate']);
   expect(checked.code).toBe(69);
   expect(checked.stdout).toMatch(/FAIL {2}SMTP .*the name laptop.*\[smtp\] helo/);
+  expect(checked.stdout).toMatch(/fix: .*below \[smtp\]: {2}helo = /);
   await using daemon = await up(place);
   await send(daemon.smtp[0]);
   const refused = { from: 'me@gate.test', reason: expect.stringMatching(/504|helo/i) };

@@ -12,8 +12,15 @@ export function wantsSevenBit({ envelope }: Entry, extensions: Extensions): bool
  */
 export async function inSevenBit(entry: Entry): Promise<Entry> {
   const survey = surveyMessage({ sevenBit: true });
-  for await (const chunk of entry.open()) survey.push(chunk);
-  const plan = survey.finish();
+  let plan: FitPlan;
+  try {
+    for await (const chunk of entry.open()) survey.push(chunk);
+    plan = survey.finish();
+  } catch (error) {
+    // A header beyond any bound: left as it is, and refused as before.
+    if (error instanceof RangeError) return entry;
+    throw error;
+  }
   if (plan.fault !== undefined) return entry;
   const open = (): AsyncIterable<Uint8Array> => fitted(entry, plan);
   let size = 0;

@@ -99,7 +99,7 @@ describe('a body that no line can carry', () => {
       );
       expect(text).toContain('Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>');
       expect(text).toContain(
-        'Content-Type: message/rfc822\r\n\r\nSubject: inner\r\nContent-Type: text/plain; charset=utf-8\r\n',
+        'Content-Type: message/rfc822\r\n\r\nSubject: inner\r\nContent-Type: text/plain; charset=utf-8\r\nMIME-Version: 1.0\r\n',
       );
       expect(unquote(text)).toContain(`<p>${long}</p>\r\n--b 1\r\n`);
       expect(unquote(text)).toContain(`${long}\r\n--b 1--\r\nepilogue\r\n`);
@@ -141,6 +141,14 @@ describe('a header line over 998 octets', () => {
   test('without any is a fault', () => expect(planOf(`X: ${'x'.repeat(1200)}\r\n\r\n`).fault).toBe('header'));
   test('with a NUL is a fault', () => expect(planOf('X: a\0\r\n\r\n').fault).toBe('header'));
 });
+
+test.each([
+  ['text before the parts', `Content-Type: multipart/mixed; boundary=b\r\n\r\n${long}\r\n--b\r\n\r\nx\r\n--b--\r\n`],
+  ['text behind them', 'Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\na\rb\r\n'],
+  ['a boundary that never comes', `Content-Type: multipart/mixed; boundary=b\r\n\r\n${long}\r\n`],
+  ['a multipart without a boundary', `Content-Type: multipart/mixed\r\n\r\n${long}\r\n`],
+  ['an encoding of its own', `Content-Transfer-Encoding: x-uuencode\r\n\r\n${long}\r\n`],
+])('what no encoding reaches is a fault: %s', (_name, text) => expect(planOf(text).fault).toBe('frame'));
 
 test.each([
   ['multipart/signed', 'Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\nBODY\r\n--s--\r\n'],

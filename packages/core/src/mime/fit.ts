@@ -20,8 +20,8 @@ export interface FitPlan {
   readonly foldHeaders: boolean;
   /** Nothing says `8bit` any more. */
   readonly sevenBit: boolean;
-  /** Why it cannot be made fit: what would have to change is signed or encrypted, or a header holds what no header may. */
-  readonly fault?: 'sealed' | 'header';
+  /** Why it cannot be made fit: what would have to change is signed or encrypted, a header holds what no header may, or it stands where no encoding reaches. */
+  readonly fault?: 'sealed' | 'header' | 'frame';
 }
 
 /** Finds out what has to be done. */
@@ -37,7 +37,7 @@ export interface Fitter {
 }
 
 interface Tally {
-  readonly part: Part;
+  readonly part: Part | undefined;
   octets: number;
   /** Octets that quoted-printable writes as three. */
   escapes: number;
@@ -58,12 +58,17 @@ export function surveyMessage(o: FitOptions = {}): Survey {
   const tallies = new Map<number, Tally>();
   let foldHeaders = false;
   let fault: FitPlan['fault'];
+  const frame = newTally(undefined);
   const see = (chunk: Uint8Array | undefined): void => {
     for (const piece of chunk === undefined ? walker.finish() : walker.push(chunk)) {
       if (piece.type === 'header') {
         const bad = headerNeeds(piece.fields);
         foldHeaders ||= bad === 'long';
         if (bad === 'unfit' || (bad === 'long' && piece.part.sealed)) fault ??= piece.part.sealed ? 'sealed' : 'header';
+      } else if (piece.type === 'frame') {
+        // Text between parts has no encoding (RFC 2046 §5.1.1).
+        count(frame, piece.bytes, piece.bytes.at(-1) === 0x0a);
+        if (frame.unfit) fault ??= 'frame';
       } else if (piece.type === 'body') {
         const { part } = piece;
         const tally = tallies.get(part.index) ?? newTally(part);
@@ -79,7 +84,8 @@ export function surveyMessage(o: FitOptions = {}): Survey {
       const encodings = new Map<number, 'quoted-printable' | 'base64'>();
       for (const [index, tally] of tallies) {
         if (!tally.unfit && !(o.sevenBit === true && tally.eightBit)) continue;
-        if (tally.part.sealed) fault ??= 'sealed';
+        if (tally.part?.sealed) fault ??= 'sealed';
+        else if (!mayEncode(tally.part)) fault ??= 'frame';
         else encodings.set(index, choose(tally));
       }
       return { encodings, foldHeaders, sevenBit: o.sevenBit === true, ...(fault === undefined ? {} : { fault }) };
@@ -87,7 +93,13 @@ export function surveyMessage(o: FitOptions = {}): Survey {
   };
 }
 
-function newTally(part: Part): Tally {
+/** Parts of parts are never encoded themselves (RFC 2045 §6.4), nor what has an encoding of its own. */
+function mayEncode(part: Part | undefined): boolean {
+  if (part === undefined || /^(?:multipart|message)\//.test(part.mediaType)) return false;
+  return ['7bit', '8bit', 'binary', 'quoted-printable', 'base64'].includes(part.encoding);
+}
+
+function newTally(part: Part | undefined): Tally {
   return { part, octets: 0, escapes: 0, eightBit: false, unfit: false, line: 0 };
 }
 
@@ -110,7 +122,7 @@ function count(tally: Tally, bytes: Buffer, ends: boolean): void {
 
 /** Base64 where more than half would be escapes; what is encoded already keeps its encoding, with shorter lines. */
 function choose({ part, octets, escapes }: Tally): 'quoted-printable' | 'base64' {
-  if (part.encoding === 'base64' || part.encoding === 'quoted-printable') return part.encoding;
+  if (part?.encoding === 'base64' || part?.encoding === 'quoted-printable') return part.encoding;
   return escapes * 2 > octets ? 'base64' : 'quoted-printable';
 }
 
@@ -190,7 +202,7 @@ function headerOf(part: Part, fields: Buffer, plan: FitPlan): Buffer {
   const added = [
     // A part that has none is text in a set of characters nobody named (RFC 2046 §4.1.2); one inside a multipart says so by itself.
     ...(part.hasContentType ? [] : ['Content-Type: text/plain; charset=utf-8\r\n']),
-    ...(part.index > 0 || part.hasMimeVersion ? [] : ['MIME-Version: 1.0\r\n']),
+    ...(part.message && !part.hasMimeVersion ? ['MIME-Version: 1.0\r\n'] : []),
     `Content-Transfer-Encoding: ${encoding}\r\n`,
   ];
   return Buffer.from(`${kept}${added.join('')}`, 'latin1');

@@ -23,6 +23,8 @@ export interface Part {
   readonly leaf: boolean;
   /** Signed or encrypted, or within what is: nothing in it may change. */
   readonly sealed: boolean;
+  /** The header is a message's, and not that of a part of one. */
+  readonly message: boolean;
   readonly hasContentType: boolean;
   readonly hasMimeVersion: boolean;
 }
@@ -64,6 +66,8 @@ class MessageWalker implements Walker {
   #levels: Level[] = [];
   #sealed = false;
   #count = 0;
+  /** The header being read is that of a message. */
+  #ofMessage = true;
   /** A line too long for a boundary is on its way. */
   #inLongLine = false;
 
@@ -133,21 +137,26 @@ class MessageWalker implements Walker {
     this.#sealed = this.#levels.at(-1)?.sealed ?? false;
     this.#leaf = undefined;
     this.#header = last ? undefined : [];
+    this.#ofMessage = false;
     this.#headerOctets = 0;
     this.#pieces.push({ type: 'frame', bytes });
   }
 
   #endHeader(end: Buffer): void {
     const fields = Buffer.concat(this.#header ?? []);
-    const { part, boundary, message } = readHeader(fields, { index: this.#count++, sealed: this.#sealed });
+    const { part, boundary, message } = readHeader(fields, {
+      ...{ index: this.#count++, sealed: this.#sealed, message: this.#ofMessage },
+    });
     const inside = this.#levels.length < MAX_DEPTH && end.length > 0;
     this.#pieces.push({ type: 'header', part, fields, end });
     this.#sealed = part.sealed;
     this.#header = undefined;
     this.#leaf = undefined;
     if (boundary !== undefined && inside) this.#levels.push({ boundary, sealed: part.sealed });
-    else if (message && inside) this.#header = [];
-    else this.#leaf = part.leaf ? part : { ...part, leaf: true };
+    else if (message && inside) {
+      this.#header = [];
+      this.#ofMessage = true;
+    } else this.#leaf = part.leaf ? part : { ...part, leaf: true };
     this.#headerOctets = 0;
   }
 }
@@ -163,7 +172,7 @@ function tooLong(): never {
 
 function readHeader(
   fields: Buffer,
-  o: { index: number; sealed: boolean },
+  o: { index: number; sealed: boolean; message: boolean },
 ): { part: Part; boundary: string | undefined; message: boolean } {
   const text = fields.toString('latin1').replace(/\r\n(?=[ \t])/g, '');
   const value = (name: string): string | undefined => new RegExp(`^${name}[ \\t]*:(.*)$`, 'im').exec(text)?.[1]?.trim();
@@ -180,7 +189,7 @@ function readHeader(
   const sealed = o.sealed || SEALED.includes(mediaType) || (o.index === 0 && value('dkim-signature') !== undefined);
   return {
     part: {
-      ...{ index: o.index, mediaType, encoding, sealed },
+      ...{ index: o.index, message: o.message, mediaType, encoding, sealed },
       leaf: !(plain && boundary) && !message,
       hasContentType: type !== undefined,
       hasMimeVersion: value('mime-version') !== undefined,

@@ -192,7 +192,7 @@ function explain(error: unknown, host: string, current: CheckLayer): Explained {
     return { layer, detail, fix: imapFix(error, host), status: EXIT_STATUS.unavailable };
   }
   if (error instanceof DeliveryError)
-    return { layer: 'smtp', detail, fix: smtpFix(host), status: EXIT_STATUS.unavailable };
+    return { layer: 'smtp', detail, fix: smtpFix(host, detail), status: EXIT_STATUS.unavailable };
   if (error instanceof PosternError) return { layer: current, detail, fix: error.fix, status: error.status };
   if (!(error instanceof LinkError)) throw error;
   const layer = DIAL_STEPS.find((name) => name === error.layer) ?? current;
@@ -209,7 +209,10 @@ function imapFix(error: ImapError, host: string): string {
   return `\`ssh ${host} imapd\` must greet with \`* PREAUTH\`; name a command that does: [host.${host}] imapd = "…"`;
 }
 
-function smtpFix(host: string): string {
+function smtpFix(host: string, detail: string): string {
+  // The name itself is what is wrong there.
+  if (detail.includes('[smtp] helo'))
+    return 'in the configuration, below [smtp]:  helo = "the.full.name.of.this.machine"';
   return `\`ssh ${host} netcat localhost smtp\` must greet with 220; or name what does: [host.${host}] smtp = "tcp:localhost:25"`;
 }
 

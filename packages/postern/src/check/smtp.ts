@@ -48,7 +48,9 @@ function bsmtpWarnings({ routes, link }: SmtpCheck): string[] {
 /** Where nothing was configured and the usual way fails, there may be another. */
 async function suggest(error: unknown, o: SmtpCheck): Promise<never> {
   const behind = error instanceof DeliveryError || (error instanceof LinkError && error.layer === 'channel');
-  if (!behind || o.values?.smtp !== undefined) throw error;
+  // What a server has against our name it has however it is reached.
+  const named = error instanceof Error && error.message.includes('[smtp] helo');
+  if (!behind || named || o.values?.smtp !== undefined) throw error;
   using limit = deadline(o.env, o.timeoutMs, { reason: () => error });
   const found = await findSmtp(o.link, { ...o, signal: limit.signal }).catch(() => undefined);
   if (found?.target === undefined) throw error;

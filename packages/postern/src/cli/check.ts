@@ -1,5 +1,6 @@
 /** `postern check`. */
 import { printableJson, systemEnv } from '@postern/core';
+import { PosternError } from '../base/errors.ts';
 import { checkHost } from '../check/check.ts';
 import { formatLayer, type HostReport } from '../check/report.ts';
 import { planUp } from '../config/plan.ts';
@@ -13,6 +14,11 @@ export async function check(
   const { output, options, surroundings } = context;
   const config = await configOf(context);
   const known = planUp(config, { hosts: o.hosts }).hosts;
+  if (known.length === 0) {
+    throw new PosternError('usage', 'there is no host to check: the configuration has smarthosts alone', {
+      fix: 'postern check HOST   where HOST is what you would give to ssh',
+    });
+  }
   const reports: HostReport[] = [];
   for (const host of o.hosts.length > 0 ? o.hosts : known) {
     const print = (line: string): void => {

@@ -161,7 +161,7 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   hosts.set(resolved, o);
   const runner = await startRunner({ active, hosts, spool, stateDir, env, log, smarthosts, onEvent: onRelayEvent });
   undo.push(() => runner.close());
-  const reverses = new Reverses({ hosts, env, log });
+  const reverses = new Reverses({ hosts, env, log, active });
   const parts: DaemonParts = {
     ...{ active, hosts, spool, runner, reverses, tls, smarthosts, env, ...tables },
     startedAt: env.wallNow(),

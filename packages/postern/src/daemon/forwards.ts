@@ -11,12 +11,12 @@ import {
   startReverse,
 } from '@postern/ssh';
 import { PosternError } from '../base/errors.ts';
-import { heloName } from '../base/machine.ts';
 import type { Config } from '../config/load.ts';
 import { leadsTo } from '../config/rules.ts';
 import type { ListenAddress } from '../config/units.ts';
 import type { ForwardStatus, ReverseStatus } from '../control/status.ts';
 import type { BoundListener } from '../net/listen.ts';
+import { type ActiveConfig, heloOf } from './active-config.ts';
 import type { Host, Hosts } from './hosts.ts';
 import type { ListenerTable, Wanted } from './listeners.ts';
 import type { Logger } from './log.ts';
@@ -32,6 +32,7 @@ export interface ForwardsContext {
   readonly hosts: Hosts;
   readonly env: Env;
   readonly log: Logger;
+  readonly active: ActiveConfig;
 }
 
 /** What a `[[forward]]` wants of a listener. `admit` judges its peers. */
@@ -185,7 +186,7 @@ async function askForMail(
 ): Promise<void> {
   const { name: host, link, smtp: target } = far;
   try {
-    const answers = await requestQueueRun({ link, target, domains, helo: heloName(), env: o.env, signal });
+    const answers = await requestQueueRun({ link, target, domains, helo: heloOf(o.active), env: o.env, signal });
     for (const answer of answers)
       o.log.info({ host }, `${host}: asked for the mail that waits there: ${printable(answer)}`);
   } catch (error) {

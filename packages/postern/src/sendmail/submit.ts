@@ -1,5 +1,6 @@
 /** Hands a message to the spool, or to the daemon's. */
 import {
+  createMessageChecker,
   type EntryId,
   type Env,
   type Envelope,
@@ -65,7 +66,11 @@ export async function submit(o: SubmitOptions): Promise<Submitted> {
 async function survey(stash: Stash, head: readonly Buffer[], rest: AsyncIterable<Buffer>): Promise<FitPlan> {
   const looking = surveyMessage();
   const see = async (chunk: Buffer): Promise<void> => {
-    looking.push(chunk);
+    try {
+      looking.push(chunk);
+    } catch (cause) {
+      throw new PosternError('data', `${(cause as Error).message}; nothing was sent`, { cause });
+    }
     await stash.write(chunk);
   };
   for (const chunk of head) await see(chunk);
@@ -78,11 +83,23 @@ async function survey(stash: Stash, head: readonly Buffer[], rest: AsyncIterable
 const FAULTS: Readonly<Record<NonNullable<FitPlan['fault']>, string>> = {
   sealed:
     'a part that is signed or encrypted holds a line over 998 octets, a NUL or a bare carriage return, and may not be changed',
+  frame:
+    'text between the parts, or a part with an encoding of its own, holds a line over 998 octets, a NUL or a bare carriage return',
   header: 'the header holds a NUL, a bare carriage return, or a line over 998 octets that cannot be folded',
 };
 
 /** The message as its plan has it. */
 async function* fitted(stash: Stash, plan: FitPlan): AsyncGenerator<Uint8Array> {
+  const checker = createMessageChecker();
+  for await (const chunk of written(stash, plan)) {
+    // Nothing that could smuggle a second message leaves, whatever the plan says.
+    if (checker.push(chunk) !== undefined)
+      throw new PosternError('software', 'the message was not made fit; nothing was sent');
+    yield chunk;
+  }
+}
+
+async function* written(stash: Stash, plan: FitPlan): AsyncGenerator<Uint8Array> {
   if (isFit(plan)) return yield* stash.read();
   const fitter = fitMessage(plan);
   for await (const chunk of stash.read()) yield fitter.push(chunk);
