@@ -1,11 +1,12 @@
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { type Link, systemEnv } from '@postern/core';
 import { type Gate, seedMaildir } from '@postern/gate';
 import { createEndpoint, createImapd, type Imapd, type ImapEvent } from '@postern/imap';
 import { createLink, resolveHost } from '@postern/ssh';
 import { startRig } from '@postern/testkit/rig';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { Wire } from './support/wire.ts';
 
 /** Sessions that outlive their link, over a real link to a real Dovecot. */
 const COUNT = 20;
@@ -15,7 +16,7 @@ let imapd: Imapd;
 let port: number;
 const events: ImapEvent[] = [];
 const cleanups: (() => Promise<unknown>)[] = [];
-const open = new Set<Socket>();
+const open = new Set<Wire>();
 
 beforeAll(async () => {
   gate = await startRig({ smtp: false });
@@ -41,7 +42,7 @@ beforeAll(async () => {
   );
 });
 afterEach(() => {
-  for (const socket of open) socket.destroy();
+  for (const { socket } of open) socket.destroy();
   open.clear();
 });
 afterAll(async () => {
@@ -50,57 +51,9 @@ afterAll(async () => {
   await gate?.stop();
 });
 
-/** A client that has logged in. */
-class Client {
-  readonly #socket: Socket;
-  #text = '';
-  #isOver = false;
-  #wake: () => void = () => {};
-
-  constructor() {
-    this.#socket = connect({ port, host: '127.0.0.1' });
-    open.add(this.#socket);
-    this.#socket.setEncoding('latin1');
-    this.#socket.on('data', (text: string) => {
-      this.#text += text;
-      this.#wake();
-    });
-    this.#socket.on('close', () => {
-      this.#isOver = true;
-      this.#wake();
-    });
-    this.#socket.on('error', () => {});
-  }
-
-  send(text: string): void {
-    this.#socket.write(text, 'latin1');
-  }
-
-  /** What came up to and with the first match. */
-  async upTo(pattern: RegExp): Promise<string> {
-    for (;;) {
-      const match = pattern.exec(this.#text);
-      if (match !== null) {
-        const end = match.index + match[0].length;
-        const text = this.#text.slice(0, end);
-        this.#text = this.#text.slice(end);
-        return text;
-      }
-      if (this.#isOver) throw new Error(`ended before ${pattern}: ${JSON.stringify(this.#text.slice(-500))}`);
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-  }
-
-  async ask(tag: string, command: string): Promise<string> {
-    this.send(`${tag} ${command}\r\n`);
-    return this.upTo(new RegExp(`^${tag} (?:OK|NO|BAD)[^\\r\\n]*\\r\\n`, 'm'));
-  }
-}
-
-async function selected(mailbox = 'INBOX'): Promise<Client> {
-  const client = new Client();
+async function selected(mailbox = 'INBOX'): Promise<Wire> {
+  const client = new Wire(port);
+  open.add(client);
   await client.ask('a', 'LOGIN reader pw');
   await client.ask('b', `SELECT ${mailbox}`);
   return client;

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { type Link, quote, systemEnv } from '@postern/core';
 import { findProgram, type Gate, makeOwned, reachableProgram, type SeedMessage, seedMaildir } from '@postern/gate';
@@ -8,6 +8,7 @@ import { createLink, resolveHost } from '@postern/ssh';
 import { seededRandom } from '@postern/testkit';
 import { type LoginServer, rigPrograms, startDovecot, startRig } from '@postern/testkit/rig';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { Wire } from './support/wire.ts';
 
 /** The endpoint over a real link to real imapds. */
 const COUNT = 60;
@@ -77,65 +78,15 @@ async function serve(
   return { port: typeof address === 'object' && address !== null ? address.port : 0, imapd, endpoint, events };
 }
 
-/** A connection that collects what comes until the peer's FIN, or until `done` says it is enough. */
-class Wire {
-  readonly socket: Socket;
-  #text = '';
-  #over = false;
-  #wake: () => void = () => {};
-
-  constructor(port: number) {
-    this.socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-    this.socket.setEncoding('latin1');
-    this.socket.on('data', (text: string) => {
-      this.#text += text;
-      this.#wake();
-    });
-    this.socket.on('error', (error) => {
-      this.#text += `\nERROR ${error.message}`;
-      this.#over = true;
-      this.#wake();
-    });
-    this.socket.on('end', () => {
-      this.#over = true;
-      this.#wake();
-    });
-    cleanups.push(async () => this.socket.destroy());
-  }
-
-  send(text: string): void {
-    this.socket.write(text, 'latin1');
-  }
-
-  /** What came up to and with the first match; throws when the connection ends before. */
-  async upTo(pattern: RegExp): Promise<string> {
-    for (;;) {
-      const match = pattern.exec(this.#text);
-      if (match !== null) {
-        const end = match.index + match[0].length;
-        const text = this.#text.slice(0, end);
-        this.#text = this.#text.slice(end);
-        return text;
-      }
-      if (this.#over) throw new Error(`ended before ${pattern}: ${JSON.stringify(this.#text.slice(-500))}`);
-      await this.#more();
-    }
-  }
-
-  async rest(): Promise<string> {
-    while (!this.#over) await this.#more();
-    return this.#text;
-  }
-
-  #more(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-    });
-  }
+/** Connects; hung up after the test. */
+function dial(port: number): Wire {
+  const wire = new Wire(port);
+  cleanups.push(async () => wire.socket.destroy());
+  return wire;
 }
 
 async function loggedIn(port: number): Promise<Wire> {
-  const wire = new Wire(port);
+  const wire = dial(port);
   wire.send('a LOGIN reader pw\r\n');
   await wire.upTo(/a OK .*\r\n/);
   return wire;
@@ -144,7 +95,7 @@ async function loggedIn(port: number): Promise<Wire> {
 describe('real imapds', () => {
   test('Dovecot is found, and a message comes byte for byte', async () => {
     const { port, events } = await serve();
-    const wire = new Wire(port);
+    const wire = dial(port);
     wire.send('a LOGIN reader pw\r\nb SELECT INBOX\r\nc FETCH 7 BODY.PEEK[]\r\nd LOGOUT\r\n');
     const text = await wire.rest();
     expect(text).toMatch(/a OK \[CAPABILITY IMAP4rev1 .*IDLE.*\] Logged in\r\n/);
@@ -173,7 +124,7 @@ describe('real imapds', () => {
     );
     const { port, events } = await serve({ command: `cd ${quote(home)} && exec ${words.join(' ')}`, spare: 1 });
     for (let round = 0; round < 2; round++) {
-      const wire = new Wire(port);
+      const wire = dial(port);
       wire.send('a LOGIN reader pw\r\nb SELECT INBOX\r\nc LOGOUT\r\n');
       const text = await wire.rest();
       expect(text).toMatch(/a OK \[CAPABILITY IMAP4rev1 [^\]]*\] Logged in\r\n/);
@@ -189,7 +140,7 @@ describe('real imapds', () => {
 
   test('a command that is missing is a NO that names it, its status and its words', async () => {
     const { port } = await serve({ command: 'no-such-imapd' });
-    const wire = new Wire(port);
+    const wire = dial(port);
     wire.send('a LOGIN reader pw\r\n');
     expect(await wire.upTo(/a .*\r\n/)).toMatch(
       /a NO \[CONTACTADMIN\] "no-such-imapd" on gate ended with status 127 before its greeting: .*not found\r\n$/,
@@ -267,7 +218,7 @@ describe('the same script, to Dovecot itself and through the endpoint', () => {
     const { port } = await serve(o);
     const script = makeScript(seed, 400);
     const run = async (at: number, password: string): Promise<string> => {
-      const wire = new Wire(at);
+      const wire = dial(at);
       wire.send(`a LOGIN ${gate.account.user} ${password}\r\n`);
       await wire.upTo(/a OK .*\r\n/);
       let text = '';

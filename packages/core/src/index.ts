@@ -56,9 +56,7 @@ export {
 export {
   type FitOptions,
   type FitPlan,
-  type Fitter,
-  fitMessage,
-  isFit,
+  fitted,
   type Survey,
   surveyMessage,
 } from './mime/fit.ts';

@@ -102,10 +102,9 @@ async function lineWithFile(context: GateContext, o: ImapdSetup): Promise<string
   if (code !== 0)
     throw new GateError('bad_option', `Dovecot refuses its settings: ${stderr.trim().split('\n').at(-1)}`);
   const env = environmentOf(context, program);
-  const command = [doveconfOf(program), '-c', file, '-F', program.command, '-c', file] as const;
   return execLine({
-    command: command[0],
-    args: command.slice(1),
+    command: doveconfOf(program),
+    args: ['-c', file, '-F', program.command, '-c', file],
     env: { ...env, DOVECOT_PRESERVE_ENVS: Object.keys(env).join(' ') },
     clean: true,
   });

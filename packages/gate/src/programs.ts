@@ -118,7 +118,8 @@ async function missingLibraries(program: Program): Promise<string[]> {
   return [...stdout.matchAll(/^\s*(\S+) => not found/gm)].map((match) => match[1] ?? '');
 }
 
-async function executable(path: string): Promise<boolean> {
+/** Whether this account may run the file. */
+export async function executable(path: string): Promise<boolean> {
   return access(path, constants.X_OK).then(
     () => true,
     () => false,

@@ -1,7 +1,6 @@
 /** The programs that sshd starts for a connection, for an sshd that does not lie where it was compiled for. */
-import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Program } from './programs.ts';
+import { executable, type Program } from './programs.ts';
 import { run } from './run.ts';
 
 /** Keyword of sshd_config → program. OpenSSH 9.8 split sshd-session off, 10.0 sshd-auth. */
@@ -24,11 +23,7 @@ export async function helperLines(program: Program): Promise<string[]> {
 
 async function firstExecutable(paths: readonly string[]): Promise<string | undefined> {
   for (const path of paths) {
-    const found = await access(path, constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (found) return path;
+    if (await executable(path)) return path;
   }
   return undefined;
 }

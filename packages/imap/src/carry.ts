@@ -7,7 +7,7 @@ import type { SpliceEnd } from './event.ts';
 import type { Imapd } from './imapd.ts';
 import { HALF_CLOSED_SILENCE_MS, MAX_DEATHS, MAX_REOPEN_PAUSE_MS, PATIENCE_MS } from './limits.ts';
 import type { Session } from './session.ts';
-import { closeGently, type Splice } from './splice.ts';
+import { closeGently, lostBecause, type Splice } from './splice.ts';
 
 /** How sessions are carried over. */
 export interface Continuity {
@@ -262,6 +262,5 @@ class Carrier {
 }
 
 function reasonOf(error: Error | undefined, host: string): string {
-  if (error instanceof LinkError) return error.message;
-  return error === undefined ? `the far imapd on ${host} ended` : `lost the link to ${host}: ${error.message}`;
+  return error === undefined ? `the far imapd on ${host} ended` : lostBecause(error, host);
 }

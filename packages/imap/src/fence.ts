@@ -31,7 +31,7 @@ export function notedCommand(command: string, token: string): string {
 
 /** Whether the lines before a greeting tell that the session is noted. */
 export function isNoted(lines: readonly string[]): boolean {
-  return lines.some((line) => line.trim() === MARK);
+  return lines.some(isMark);
 }
 
 /** A line before the greeting that is the note's. */

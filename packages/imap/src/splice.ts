@@ -80,7 +80,8 @@ export function splice(client: Duplex, channel: Channel, o: SpliceOptions): Spli
   return { done: done.promise, close: (reason) => finish('closed', reason) };
 }
 
-function lostBecause(error: Error, host: string): string {
+/** Why a session is over whose far side broke off, for people. */
+export function lostBecause(error: Error, host: string): string {
   return error instanceof LinkError ? error.message : `lost the link to ${host}: ${error.message}`;
 }
 

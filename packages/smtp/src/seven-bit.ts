@@ -1,5 +1,5 @@
 /** A message for a server without 8BITMIME: encoded on the way (RFC 6152 §3), the entry in the spool stays as it is. */
-import { type Entry, type Extensions, type FitPlan, fitMessage, surveyMessage } from '@postern/core';
+import { type Entry, type Extensions, type FitPlan, fitted, surveyMessage } from '@postern/core';
 
 /** True when the server cannot be given the entry as it is, for want of 8BITMIME alone. */
 export function wantsSevenBit({ envelope }: Entry, extensions: Extensions): boolean {
@@ -22,14 +22,8 @@ export async function inSevenBit(entry: Entry): Promise<Entry> {
     throw error;
   }
   if (plan.fault !== undefined) return entry;
-  const open = (): AsyncIterable<Uint8Array> => fitted(entry, plan);
+  const open = (): AsyncIterable<Uint8Array> => fitted(entry.open(), plan);
   let size = 0;
   for await (const chunk of open()) size += chunk.length;
   return { ...entry, size, open, envelope: { ...entry.envelope, body: '7BIT' } };
-}
-
-async function* fitted(entry: Entry, plan: FitPlan): AsyncGenerator<Uint8Array> {
-  const fitter = fitMessage(plan);
-  for await (const chunk of entry.open()) yield fitter.push(chunk);
-  yield fitter.finish();
 }

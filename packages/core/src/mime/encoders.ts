@@ -1,4 +1,5 @@
 /** Quoted-printable and base64 (RFC 2045 §6.7, §6.8) of a body that comes in lines, or in pieces of long ones. */
+import { CRLF } from './walk.ts';
 
 /** Longest encoded line, characters (RFC 2045 §6.7 rule 5, §6.8). */
 const LINE = 76;
@@ -19,7 +20,6 @@ export function encoderOf(to: 'quoted-printable' | 'base64', from: string): Enco
 
 const HEX = [...'0123456789ABCDEF'].map((digit) => digit.charCodeAt(0));
 const EQUALS = 0x3d;
-const CRLF: Buffer = Buffer.from('\r\n');
 
 /** With `again` the body is quoted-printable already: its escapes and soft breaks stay. */
 function quotedPrintable(again: boolean): Encoder {

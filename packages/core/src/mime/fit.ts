@@ -4,7 +4,7 @@
  */
 import { MAX_TEXT_LINE_OCTETS } from '../smtp/check.ts';
 import { type Encoder, encoderOf } from './encoders.ts';
-import { type Part, walkMessage } from './walk.ts';
+import { CRLF, type Part, walkMessage } from './walk.ts';
 
 /** What a server takes. */
 export interface FitOptions {
@@ -128,18 +128,25 @@ function choose({ part, octets, escapes }: Tally): 'quoted-printable' | 'base64'
 
 function headerNeeds(fields: Buffer): 'fit' | 'long' | 'unfit' {
   let long = false;
-  for (let at = 0; at < fields.length; ) {
-    const end = fields.indexOf(0x0a, at);
-    const line = fields.subarray(at, end < 0 ? fields.length : end + 1);
+  for (const line of linesOf(fields)) {
     const text = line.at(-2) === 0x0d && line.at(-1) === 0x0a ? line.subarray(0, -2) : line;
     if (text.includes(0) || text.includes(0x0d) || text.includes(0x0a)) return 'unfit';
     if (text.length > MAX_TEXT_LINE_OCTETS) {
       if (foldLine(line).some((piece) => piece.length > MAX_TEXT_LINE_OCTETS + 2)) return 'unfit';
       long = true;
     }
-    at += line.length;
   }
   return long ? 'long' : 'fit';
+}
+
+/** The lines of a header, each with its end. */
+function* linesOf(fields: Buffer): Generator<Buffer> {
+  for (let at = 0; at < fields.length; ) {
+    const end = fields.indexOf(0x0a, at);
+    const line = fields.subarray(at, end < 0 ? fields.length : end + 1);
+    yield line;
+    at += line.length;
+  }
 }
 
 /** Where a line may be broken before 998 octets have passed: at white space that is not all there is before it (RFC 5322 §2.2.3). */
@@ -153,10 +160,10 @@ function foldPoint(line: Buffer, from: number): number | undefined {
 /** Makes a {@link Fitter}. The message must be the one that was surveyed. */
 export function fitMessage(plan: FitPlan): Fitter {
   const walker = walkMessage();
-  let encoder: { readonly index: number; readonly encoder: Encoder } | undefined;
+  let encoder: Encoder | undefined;
   let out: Buffer[] = [];
   const endPart = (framed: boolean): void => {
-    if (encoder !== undefined) out.push(encoder.encoder.finish(framed));
+    if (encoder !== undefined) out.push(encoder.finish(framed));
     encoder = undefined;
   };
   const write = (pieces: ReturnType<typeof walker.push>): void => {
@@ -165,8 +172,8 @@ export function fitMessage(plan: FitPlan): Fitter {
         const encoding = plan.encodings.get(piece.part.index);
         if (encoding === undefined) out.push(piece.bytes);
         else {
-          encoder ??= { index: piece.part.index, encoder: encoderOf(encoding, piece.part.encoding) };
-          out.push(encoder.encoder.push(piece.bytes, piece.ends));
+          encoder ??= encoderOf(encoding, piece.part.encoding);
+          out.push(encoder.push(piece.bytes, piece.ends));
         }
         continue;
       }
@@ -193,6 +200,14 @@ export function fitMessage(plan: FitPlan): Fitter {
   };
 }
 
+/** The message as its plan has it; it is passed through where nothing has to be done. */
+export async function* fitted(message: AsyncIterable<Uint8Array>, plan: FitPlan): AsyncGenerator<Uint8Array> {
+  if (isFit(plan)) return yield* message;
+  const fitter = fitMessage(plan);
+  for await (const chunk of message) yield fitter.push(chunk);
+  yield fitter.finish();
+}
+
 function headerOf(part: Part, fields: Buffer, plan: FitPlan): Buffer {
   const encoding = plan.encodings.get(part.index);
   const folded = plan.foldHeaders && !part.sealed ? foldLong(fields) : fields;
@@ -217,16 +232,11 @@ function asSevenBit(fields: Buffer): string {
 
 function foldLong(fields: Buffer): Buffer {
   const out: Buffer[] = [];
-  for (let at = 0; at < fields.length; ) {
-    const end = fields.indexOf(0x0a, at);
-    const line = fields.subarray(at, end < 0 ? fields.length : end + 1);
-    at += line.length;
+  for (const line of linesOf(fields)) {
     for (const [index, piece] of foldLine(line).entries()) out.push(...(index === 0 ? [] : [CRLF]), piece);
   }
   return Buffer.concat(out);
 }
-
-const CRLF: Buffer = Buffer.from('\r\n');
 
 /** A line cut where it may be folded; a piece that is still too long has no such place. */
 function foldLine(line: Buffer): Buffer[] {

@@ -10,6 +10,8 @@ const MAX_DEPTH = 32;
 /** No boundary is longer than 70 characters (RFC 2046 §5.1.1), so a longer line is none. */
 const BOUNDARY_LINE = 200;
 const LF = 0x0a;
+/** A line's end. */
+export const CRLF: Buffer = Buffer.from('\r\n');
 
 /** What a part's header says of its body. */
 export interface Part {
@@ -144,9 +146,8 @@ class MessageWalker implements Walker {
 
   #endHeader(end: Buffer): void {
     const fields = Buffer.concat(this.#header ?? []);
-    const { part, boundary, message } = readHeader(fields, {
-      ...{ index: this.#count++, sealed: this.#sealed, message: this.#ofMessage },
-    });
+    const here = { index: this.#count++, sealed: this.#sealed, message: this.#ofMessage };
+    const { part, boundary, message } = readHeader(fields, here);
     const inside = this.#levels.length < MAX_DEPTH && end.length > 0;
     this.#pieces.push({ type: 'header', part, fields, end });
     this.#sealed = part.sealed;
@@ -161,7 +162,6 @@ class MessageWalker implements Walker {
   }
 }
 
-const CRLF: Buffer = Buffer.from('\r\n');
 /** Encodings that leave octets as they are (RFC 2045 §6.2). */
 const IDENTITY = ['7bit', '8bit', 'binary'];
 const SEALED = ['multipart/signed', 'multipart/encrypted', 'application/pkcs7-mime', 'application/x-pkcs7-mime'];

@@ -6,8 +6,7 @@ import {
   type Envelope,
   type FitPlan,
   type ForwardPath,
-  fitMessage,
-  isFit,
+  fitted,
   newEntryId,
   printable,
   type SpoolWriter,
@@ -57,7 +56,7 @@ export async function submit(o: SubmitOptions): Promise<Submitted> {
   await using stash = new Stash();
   const plan = await survey(stash, [header, head.body], text);
   // The spool itself sees whether there is an octet above 127.
-  await o.spool.accept({ ...envelope, body: '7BIT' }, fitted(stash, plan), { id });
+  await o.spool.accept({ ...envelope, body: '7BIT' }, checked(fitted(stash.read(), plan)), { id });
   if (refused.length > 0 && envelope.from !== '') await tell(o, { id, envelope, header, refused });
   return { id, refused };
 }
@@ -88,22 +87,14 @@ const FAULTS: Readonly<Record<NonNullable<FitPlan['fault']>, string>> = {
   header: 'the header holds a NUL, a bare carriage return, or a line over 998 octets that cannot be folded',
 };
 
-/** The message as its plan has it. */
-async function* fitted(stash: Stash, plan: FitPlan): AsyncGenerator<Uint8Array> {
+/** Nothing that could smuggle a second message leaves, whatever the plan says. */
+async function* checked(message: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const checker = createMessageChecker();
-  for await (const chunk of written(stash, plan)) {
-    // Nothing that could smuggle a second message leaves, whatever the plan says.
+  for await (const chunk of message) {
     if (checker.push(chunk) !== undefined)
       throw new PosternError('software', 'the message was not made fit; nothing was sent');
     yield chunk;
   }
-}
-
-async function* written(stash: Stash, plan: FitPlan): AsyncGenerator<Uint8Array> {
-  if (isFit(plan)) return yield* stash.read();
-  const fitter = fitMessage(plan);
-  for await (const chunk of stash.read()) yield fitter.push(chunk);
-  yield fitter.finish();
 }
 
 /** A DSN to the sender about recipients that were never tried (RFC 3464). */

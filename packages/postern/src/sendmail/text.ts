@@ -7,7 +7,7 @@ const DOT = 0x2e;
 
 /**
  * Text as a local program writes it, with the line ends of SMTP: LF and CRLF become CRLF, all other octets stay. What no line of SMTP can carry is for
- * `fitMessage` to encode.
+ * `fitted` to encode.
  */
 export interface TextReader {
   /** CRLF text for these octets. */
