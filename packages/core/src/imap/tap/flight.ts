@@ -51,6 +51,8 @@ export class Flight {
   readonly delivered: number[] = [];
   /** Messages it names are gone. */
   gone = false;
+  /** What it leads to cannot be looked up: once it is sent whole, only that can be said. */
+  isUncertain = false;
   /** A reason why it can not be given again. */
   spoilt: string | undefined;
   destination: Destination | undefined;
@@ -160,4 +162,9 @@ export interface Own {
 /** Whether it is a client's command. */
 export function isFlight(one: Flight | Own | undefined): one is Flight {
   return one instanceof Flight;
+}
+
+/** The end of a command whose messages another client has removed (RFC 5530). */
+export function gone(flight: Flight): string {
+  return `${flight.tag} NO [EXPUNGEISSUED] Some of the messages no longer exist\r\n`;
 }

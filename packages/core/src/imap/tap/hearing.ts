@@ -1,10 +1,10 @@
 /** What the far side says while a session lives: noted, and given to the client in its own numbers. */
 import { parseStatus } from '../response.ts';
 import { becomePlain, finish } from './ending.ts';
-import { type Flight, isFlight } from './flight.ts';
+import { type Flight, gone, isFlight } from './flight.ts';
 import { Mailbox } from './mailbox.ts';
 import { learnDestination } from './questions.ts';
-import { gone, pump, said } from './sending.ts';
+import { pump, said } from './sending.ts';
 import type { About, Route, TapState } from './state.ts';
 import { keepBytes, mayTellExpunge, tellExpunged } from './telling.ts';
 import { translateAnswer } from './translate.ts';

@@ -3,14 +3,12 @@
  * is over by then. Servers answer in order: what was not done leaves all behind it undone.
  */
 import type { Answer, Question } from './crossing.ts';
-import type { Flight } from './flight.ts';
+import { type Flight, gone } from './flight.ts';
 import { allOf, listed } from './fresh.ts';
 import { MAX_CANDIDATES } from './limits.ts';
 import type { Mailbox } from './mailbox.ts';
 import { formatSet } from './sets.ts';
 import { quoted } from './words.ts';
-
-const UNKNOWN = 'it cannot be known what became of a command';
 
 type Looking<T> = Generator<readonly Question[], T, readonly Answer[]>;
 
@@ -20,31 +18,40 @@ interface LookUpOptions {
   readonly has: (capability: string) => boolean;
 }
 
-/** Writes verdicts into the flights. Gives a reason when one cannot be found out. */
-export function* lookUp(o: LookUpOptions): Looking<string | undefined> {
+/** Writes verdicts into the flights. What cannot be found out is said, and holds up nothing else. */
+export function* lookUp(o: LookUpOptions): Looking<void> {
   const used = new Set<string>();
   let isLooking = true;
   let hasLooked = false;
   for (const flight of o.flights) {
     if (flight.verdict !== undefined) continue;
     const isOnce = ['append', 'copy', 'move'].includes(flight.row.kind);
+    if (flight.isUncertain && flight.final) {
+      flight.verdict = unknown(flight);
+      continue;
+    }
     if (!flight.kept && flight.begun && !flight.final) {
       flight.verdict = `${flight.tag} NO [UNAVAILABLE] The line was lost in the middle of it; it was not stored\r\n`;
     }
     if (!isOnce || !flight.final || !isLooking) continue;
     hasLooked = true;
     const result = yield* flight.row.kind === 'append' ? appended(flight, o, used) : copied(flight, o, used);
-    if (result === 'unknown') return UNKNOWN;
     if (result === 'undone') {
       flight.final = false;
       isLooking = false;
-    } else flight.verdict = result.told;
+    } else if (result === 'unknown') flight.verdict = unknown(flight);
+    else flight.verdict = result === 'gone' ? gone(flight) : result.told;
   }
   if (hasLooked) yield ['CLOSE'];
-  return undefined;
 }
 
-type Found = 'unknown' | 'undone' | { readonly told: string };
+type Found = 'unknown' | 'undone' | 'gone' | { readonly told: string };
+
+/** RFC 5530 §3: a failure that says nothing of the command itself. */
+function unknown(flight: Flight): string {
+  const words = 'The line was lost under it and it cannot be known what became of it; look before you repeat it';
+  return `${flight.tag} NO [UNAVAILABLE] ${words}\r\n`;
+}
 
 /** Selects a mailbox to read it, and tells which UIDs are there from `from` on. `absent`: there is no such mailbox. */
 function* examine(
@@ -168,10 +175,11 @@ function matched(
     copies: Map<number, string>;
     candidates: readonly number[];
   },
-): 'unknown' | 'undone' | number[] {
+): 'unknown' | 'undone' | 'gone' | number[] {
   const { sources, left, originals, copies, candidates } = o;
   if (flight.row.kind === 'move') {
     if (left.length === 0 && candidates.length === sources.length) return [...candidates];
+    if (left.length === 0 && candidates.length === 0) return 'gone';
     return left.length === sources.length && candidates.length === 0 ? 'undone' : 'unknown';
   }
   if (candidates.length === 0) return 'undone';

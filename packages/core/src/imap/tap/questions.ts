@@ -70,12 +70,12 @@ export function askDestination(s: TapState, flight: Flight, name: string | undef
   const said = at === undefined ? undefined : quoted(at);
   if (flight.row.kind !== 'append') flight.sources = namedUids(s, flight);
   if (at === undefined || said === undefined) {
-    flight.spoilt = 'it cannot be known what became of a command';
+    flight.isUncertain = true;
     return;
   }
   // What a MOVE has taken away can no longer be compared: it needs the bound of this very moment.
   const isMove = flight.row.kind === 'move';
-  const known = isMove ? undefined : s.destinations.get(at.toUpperCase() === 'INBOX' ? 'INBOX' : at);
+  const known = isMove ? undefined : s.destinations.get(keyOf(at));
   if (flight.destination?.uidNext !== undefined) return;
   flight.destination = known === undefined ? { name: at } : { ...known };
   if (known !== undefined) return;
@@ -92,7 +92,7 @@ export function askDestination(s: TapState, flight: Flight, name: string | undef
       if (status === 'NO') destination.uidNext = 0;
       else if (destination.uidNext === undefined || Number.isNaN(destination.uidNext)) {
         destination.uidNext = 0;
-        flight.spoilt = 'it cannot be known what became of a command';
+        flight.isUncertain = true;
       }
     },
   });
@@ -114,6 +114,12 @@ function namedUids(s: TapState, flight: Flight): readonly number[] | undefined {
   return uids;
 }
 
+/** INBOX is one mailbox however it is written (RFC 3501 §5.1). */
+function keyOf(name: string): string {
+  return name.toUpperCase() === 'INBOX' ? 'INBOX' : name;
+}
+
+/** What a command's last line tells of where the next message of its mailbox will be. */
 export function learnDestination(s: TapState, flight: Flight, line: Buffer): void {
   const text = line.toString('latin1');
   const [, validity, last] =
@@ -121,8 +127,10 @@ export function learnDestination(s: TapState, flight: Flight, line: Buffer): voi
       .exec(text)
       ?.filter((it) => it !== undefined) ?? [];
   const name = flight.destination?.name;
-  if (name === undefined || last === undefined) return;
+  if (name === undefined) return;
+  // Perhaps it put something there: the next one asks.
+  if (last === undefined) return void s.destinations.delete(keyOf(name));
   const destination = { name, uidNext: Number(last) + 1, uidValidity: Number(validity) };
   if (s.destinations.size > 64) s.destinations.clear();
-  s.destinations.set(name.toUpperCase() === 'INBOX' ? 'INBOX' : name, destination);
+  s.destinations.set(keyOf(name), destination);
 }

@@ -1,8 +1,8 @@
 /** What the client says: kept until it is answered, and written to the far side as soon as it may be. */
 import { becomePlain } from './ending.ts';
-import { Flight, isFlight } from './flight.ts';
+import { Flight, gone, isFlight } from './flight.ts';
 import type { Piece } from './framing.ts';
-import { askDestination, askMap, askTail, MAX_MAP_TRIES } from './questions.ts';
+import { askDestination, askMap, askTail, learnDestination, MAX_MAP_TRIES } from './questions.ts';
 import { names, rest } from './remaining.ts';
 import type { TapState } from './state.ts';
 import { tellExpunged } from './telling.ts';
@@ -76,7 +76,10 @@ function start(s: TapState, flight: Flight): boolean {
 
 /** What can be told without running it again. */
 function isAnswered(s: TapState, flight: Flight): boolean {
-  if (flight.verdict !== undefined) return answerNow(s, flight, flight.verdict);
+  if (flight.verdict !== undefined) {
+    learnDestination(s, flight, Buffer.from(flight.verdict, 'latin1'));
+    return answerNow(s, flight, flight.verdict);
+  }
   if (flight.row.kind === 'idle' && flight.complete && flight.given > 0) {
     return answerNow(s, flight, `${flight.tag} OK Idle completed.\r\n`);
   }
@@ -93,7 +96,7 @@ function answerNow(s: TapState, flight: Flight, lines: string): true {
 function watch(s: TapState, flight: Flight): void {
   const text = flight.text;
   if (/CONDSTORE|QRESYNC|MODSEQ|CHANGEDSINCE|UNCHANGEDSINCE/i.test(text)) s.isCondstore = true;
-  if (/UNCHANGEDSINCE/i.test(text)) flight.spoilt = 'it cannot be known what a conditional STORE did';
+  if (/UNCHANGEDSINCE/i.test(text)) flight.isUncertain = true;
   if (flight.row.kind === 'search' && /\bRETURN \([^)]*\bSAVE\b/i.test(text) && s.mailbox !== undefined) {
     s.mailbox.spoilt = 'a saved search result is gone';
   }
@@ -158,11 +161,6 @@ function settleDown(s: TapState): void {
   s.toClient.say(`* BYE Logging out\r\n${first.tag} OK Logout completed.\r\n`);
   s.state = 'over';
   s.end = { why: 'logged out' };
-}
-
-/** The answer to a command that names a message that is gone (RFC 5530). */
-export function gone(flight: Flight): string {
-  return `${flight.tag} NO [EXPUNGEISSUED] Some of the messages no longer exist\r\n`;
 }
 
 function fetched(flight: Flight): string {

@@ -366,13 +366,28 @@ describe('an APPEND that was under way', () => {
     expect(stand.asked()).toBe('P6 CLOSE\r\n');
   });
 
-  test('and may be there in another form ends the session', () => {
+  test('and may be there in another form is said to be unknown, and the session goes on', () => {
     const stand = begun().far(`${examined}* ESEARCH (TAG "P3") UID ALL 4\r\nP3 OK x\r\n`);
     stand.far(
       `* 1 FETCH (UID 4 RFC822.SIZE 99 BODY[HEADER.FIELDS (MESSAGE-ID)] {21}\r\nMessage-ID: <1@x>\r\n\r\n)\r\nP4 OK x\r\n`,
     );
-    stand.far('* 1 FETCH (UID 4 BODY[] {3}\r\nabc)\r\nP5 OK x\r\n');
-    expect(stand.toClient).toMatch(/^\* BYE /);
+    stand.far('* 1 FETCH (UID 4 BODY[] {3}\r\nabc)\r\nP5 OK x\r\n').far('P6 OK closed\r\n');
+    expect(stand.told()).toMatch(/^a NO \[UNAVAILABLE\] .*cannot be known/);
+    stand.asked();
+    expect(stand.client('b NOOP\r\n').asked()).toBe('b NOOP\r\n');
+  });
+
+  test('and was found leaves the next one, the same to the octet, to be looked for behind it', () => {
+    const stand = begun().far(`${examined}* ESEARCH (TAG "P3") UID ALL 4\r\nP3 OK x\r\n`);
+    stand.far(
+      `* 1 FETCH (UID 4 RFC822.SIZE ${MESSAGE.length} BODY[HEADER.FIELDS (MESSAGE-ID)] {21}\r\nMessage-ID: <1@x>\r\n\r\n)\r\nP4 OK x\r\n`,
+    );
+    stand.far(`* 1 FETCH (UID 4 BODY[] {${MESSAGE.length}}\r\n${MESSAGE})\r\nP5 OK x\r\n`).far('P6 OK closed\r\n');
+    stand.asked();
+    stand.client(`b APPEND Sent {${MESSAGE.length}+}\r\n${MESSAGE}\r\n`);
+    expect(stand.asked()).toBe(`b APPEND Sent {${MESSAGE.length}+}\r\n${MESSAGE}\r\n`);
+    stand.lost().reopened();
+    expect(stand.asked()).toContain('UID SEARCH RETURN (ALL) UID 5:*');
   });
 
   test('of which some octets only had come is given again whole, without a second +', () => {
@@ -386,6 +401,31 @@ describe('an APPEND that was under way', () => {
     expect(stand.asked()).toBe('a APPEND Sent {5}\r\n');
     expect(stand.far('+ go\r\n').asked()).toBe('hello\r\n');
     expect(stand.far('a OK x\r\n').told()).toBe('a OK x\r\n');
+  });
+});
+
+describe('a MOVE that was under way', () => {
+  const begun = (): Stand => {
+    const stand = selected().client('b MOVE 2 Box\r\n');
+    stand.far('* STATUS Box (UIDNEXT 4 UIDVALIDITY 9)\r\nP2 OK x\r\n').asked();
+    stand.lost().reopened();
+    expect(stand.asked()).toBe('P3 EXAMINE "Box"\r\nP4 UID SEARCH RETURN (ALL) UID 4:*\r\n');
+    return stand.far('* OK [UIDVALIDITY 9] x\r\nP3 OK x\r\n* ESEARCH (TAG "P4") UID\r\nP4 OK x\r\n');
+  };
+  const left = (stand: Stand, uids: string): Stand => {
+    expect(stand.asked()).toBe('P5 EXAMINE "INBOX"\r\nP6 UID SEARCH RETURN (ALL) UID 1:*\r\n');
+    return stand.far(`* OK [UIDVALIDITY 7] x\r\nP5 OK x\r\n* ESEARCH (TAG "P6") UID ALL ${uids}\r\nP6 OK x\r\n`);
+  };
+
+  test('of a message that another client has removed meanwhile says so, and the session goes on', () => {
+    const stand = left(begun(), '1,3:5');
+    expect(stand.asked()).toBe('P7 CLOSE\r\n');
+    stand.far('P7 OK x\r\n').asked();
+    stand.far(
+      '* 4 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\nP8 OK [READ-WRITE] x\r\n* ESEARCH (TAG "P9") UID ALL 1,3:5\r\nP9 OK x\r\nP10 OK x\r\n',
+    );
+    expect([stand.told(), stand.ends]).toEqual(['b NO [EXPUNGEISSUED] Some of the messages no longer exist\r\n', []]);
+    expect(stand.client('c NOOP\r\n').far('c OK x\r\n').told()).toBe('* 2 EXPUNGE\r\nc OK x\r\n');
   });
 });
 
