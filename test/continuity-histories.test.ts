@@ -254,11 +254,15 @@ test.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))(
     await wire.ask('LOGIN a b');
     const belief = new Believer();
     wire.watch = (response) => belief.hear(response);
+    /** Commands of which nobody can know what became: the source was gone when it was looked for. */
+    let unknown = 0;
     const ask = async (command: string): Promise<string[]> => {
       belief.running = command;
       const answer = await wire.ask(command);
       belief.running = undefined;
-      if (
+      if (/^(?:UID COPY|MOVE) /.test(command) && / NO \[UNAVAILABLE\] .*cannot be known/.test(answer.at(-1) ?? '')) {
+        unknown++;
+      } else if (
         !/ OK /.test(answer.at(-1) ?? '') &&
         !/EXPUNGEISSUED|Some of the|Invalid messageset/.test(answer.at(-1) ?? '')
       ) {
@@ -377,7 +381,10 @@ test.each(Array.from({ length: SEEDS }, (_, index) => FIRST + index))(
     const box = (await fresh.ask('FETCH 1:* (BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])')).join('');
     for (const id of bodies.keys())
       expect(inbox.split(`<${id}@x>`).length - 1, `${id} in INBOX`).toBeLessThanOrEqual(1);
-    expect(box.match(/^\* \d+ FETCH/gm)?.length ?? 0).toBe(inBox);
+    const there = box.match(/^\* \d+ FETCH/gm)?.length ?? 0;
+    expect(there).toBeGreaterThanOrEqual(inBox);
+    expect(there).toBeLessThanOrEqual(inBox + unknown);
+    expect(unknown, 'of which nothing could be known').toBeLessThanOrEqual(1);
     expect(w.imapd.carried).toBeGreaterThan(0);
   },
   Number(settings.CARRIED_TIMEOUT ?? 600_000),

@@ -107,7 +107,7 @@ function noteEnd(s: TapState, flight: Flight, status: string, line: Buffer): voi
   else if (flight.row.kind === 'close' && status === 'OK') s.mailbox = undefined;
   else if (flight.row.kind === 'unknown' && status !== 'BAD')
     return void becomePlain(s, `${flight.name} is not tracked`);
-  else if (flight.row.kind === 'append' || flight.row.kind === 'copy') learnDestination(s, flight, line);
+  else if (['append', 'copy', 'move'].includes(flight.row.kind)) learnDestination(s, flight, line);
   s.mailbox?.learn(line.toString('latin1'));
   pump(s);
 }

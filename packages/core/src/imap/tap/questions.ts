@@ -1,5 +1,5 @@
 /** Questions of our own: their answers are swallowed, and never the client's first one delayed. */
-import type { Flight, Own } from './flight.ts';
+import { type Flight, isFlight, type Own } from './flight.ts';
 import { allOf, listed } from './fresh.ts';
 import type { Mailbox } from './mailbox.ts';
 import { names } from './remaining.ts';
@@ -60,15 +60,20 @@ export function askTail(s: TapState, mailbox: Mailbox): void {
       // Messages may have gone under the question: it is asked again, but not for ever.
       if (uids.length === 0) mailbox.mapTries++;
       else if (view.name(uids) && view.known === view.count) mailbox.isTouched = false;
+      for (const flight of s.flights) if (isCopying(flight)) flight.sources ??= namedUids(s, flight);
     },
   });
+}
+
+function isCopying({ row }: Flight): boolean {
+  return row.kind === 'copy' || row.kind === 'move';
 }
 
 /** Asks what is there before something is put there. */
 export function askDestination(s: TapState, flight: Flight, name: string | undefined): void {
   const at = flight.row.kind === 'append' ? name : flight.words[1]?.value;
   const said = at === undefined ? undefined : quoted(at);
-  if (flight.row.kind !== 'append') flight.sources = namedUids(s, flight);
+  if (isCopying(flight)) nameSources(s, flight);
   if (at === undefined || said === undefined) {
     flight.isUncertain = true;
     return;
@@ -96,6 +101,15 @@ export function askDestination(s: TapState, flight: Flight, name: string | undef
       }
     },
   });
+}
+
+/** Which messages a COPY or MOVE names, noted before it runs: those that have just come are asked for ahead of it. */
+function nameSources(s: TapState, flight: Flight): void {
+  flight.sources = namedUids(s, flight);
+  const { mailbox } = s;
+  if (flight.sources !== undefined || mailbox === undefined || !mailbox.isMapped) return;
+  const isAsking = s.flying.some((one) => !isFlight(one));
+  if (mailbox.view.known < mailbox.view.count && !isAsking) askTail(s, mailbox);
 }
 
 /** UIDs a COPY or MOVE names; undefined when they cannot be known. */

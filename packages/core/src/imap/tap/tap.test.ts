@@ -417,6 +417,19 @@ describe('a MOVE that was under way', () => {
     return stand.far(`* OK [UIDVALIDITY 7] x\r\nP5 OK x\r\n* ESEARCH (TAG "P6") UID ALL ${uids}\r\nP6 OK x\r\n`);
   };
 
+  test('of a message that has just come is noted by its UID, asked for ahead of it', () => {
+    const stand = selected().client('a IDLE\r\n').far('+ x\r\n* 6 EXISTS\r\n');
+    stand.asked();
+    stand.client('DONE\r\nb MOVE 6 Box\r\n');
+    expect(stand.asked()).toBe('DONE\r\nP2 FETCH 6:6 (UID)\r\nP3 STATUS "Box" (UIDNEXT UIDVALIDITY)\r\n');
+    stand.far('a OK x\r\n* 6 FETCH (UID 9)\r\nP2 OK x\r\n* STATUS Box (UIDNEXT 4 UIDVALIDITY 9)\r\nP3 OK x\r\n');
+    expect(stand.asked()).toBe('b MOVE 6 Box\r\n');
+    stand.lost().reopened();
+    stand.asked();
+    stand.far('* OK [UIDVALIDITY 9] x\r\nP4 OK x\r\n* ESEARCH (TAG "P5") UID ALL 4\r\nP5 OK x\r\n');
+    expect(stand.asked()).toContain('UID FETCH 4 (RFC822.SIZE');
+  });
+
   test('of a message that another client has removed meanwhile says so, and the session goes on', () => {
     const stand = left(begun(), '1,3:5');
     expect(stand.asked()).toBe('P7 CLOSE\r\n');
