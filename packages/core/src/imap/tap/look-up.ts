@@ -97,7 +97,8 @@ function* appended(flight: Flight, o: LookUpOptions, used: Set<string>): Looking
       const code = o.has('UIDPLUS') ? `[APPENDUID ${there.validity} ${uid}] ` : '';
       return { told: `${flight.tag} OK ${code}Append completed.\r\n` };
     }
-    isDoubtful = true;
+    // Another message may be as long; one of the same name may be this one, changed by the server.
+    isDoubtful ||= isSameId || id === undefined;
   }
   return isDoubtful ? 'unknown' : 'undone';
 }

@@ -404,6 +404,16 @@ describe('an APPEND that was under way', () => {
   });
 });
 
+test('answers to the FETCH of a client that come before the end of our own are the client’s', () => {
+  const stand = selected().client('a NOOP\r\n').far('* 6 EXISTS\r\na OK x\r\n');
+  expect(stand.asked()).toBe('a NOOP\r\nP2 FETCH 6:6 (UID)\r\n');
+  stand.told();
+  stand.client('b UID FETCH 1:* (UID)\r\n');
+  const answers = [1, 2, 3, 4, 5, 6].map((n) => `* ${n} FETCH (UID ${n === 6 ? 9 : n})\r\n`).join('');
+  stand.far(`* 6 FETCH (UID 9)\r\n${answers}P2 OK x\r\nb OK x\r\n`);
+  expect(stand.told()).toBe(`${answers}b OK x\r\n`);
+});
+
 describe('a MOVE that was under way', () => {
   const begun = (): Stand => {
     const stand = selected().client('b MOVE 2 Box\r\n');
