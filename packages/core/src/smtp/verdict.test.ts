@@ -38,6 +38,29 @@ describe('a refusal of this host bounces no letter', () => {
   }
 });
 
+describe('at MAIL, a refusal that speaks of no mail is one of this host', () => {
+  for (const text of [
+    '550 Access denied',
+    '550 Administrative prohibition',
+    '554 5.7.1 Access denied',
+    '550 5.7.1 Service unavailable',
+    '554 5.3.2 System not accepting network messages',
+    '521 host does not accept mail',
+  ]) {
+    test(text, () => expect(refusedWith(text)[1]).toBe('deferred'));
+  }
+  for (const text of [
+    '550 sender rejected',
+    '550 5.7.1 SPF check failed',
+    '552 too much',
+    '550 5.3.4 too big for us',
+    '555 what is this',
+    '550 me@x.example may not send',
+  ]) {
+    test(`${text} is not`, () => expect(refusedWith(text)[1]).toBe('failed'));
+  }
+});
+
 describe('what a server says that has read something else is no verdict', () => {
   for (const text of ['500 5.5.2 Error: command not recognized', '503 5.5.1 Error: nested MAIL command']) {
     test(text, () => {

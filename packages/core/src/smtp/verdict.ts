@@ -42,13 +42,17 @@ export function acceptedCount(replies: TransactionReplies): number {
  * One verdict per recipient, in the envelope's order. The most specific reply counts: MAIL's refusal, RCPT's refusal, DATA's refusal, the final
  * reply. A 5yz that was the session's very last word, with commands after it unanswered, is only a deferral: Exim 4.96 sends `554 Too
  * many syntax or protocol errors` as an extra reply and closes, so that it would be matched to an innocent command. So is one that is
- * {@link isAboutClient} or {@link isOutOfPlace}.
+ * {@link isAboutClient} or {@link isOutOfPlace}, and one of MAIL that is not about mail.
  */
 export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict[] {
   const accepted = acceptedCount(replies);
   let place = 0;
   return replies.rcpt.map((rcpt): Verdict => {
-    if (isRefusal(replies.mail)) return refused(replies.mail, end);
+    if (isRefusal(replies.mail)) {
+      const verdict = refused(replies.mail, end);
+      const isWholesale = verdict.type === 'failed' && !isAboutMail(replies.mail);
+      return isWholesale ? { type: 'deferred', reply: replies.mail, reason: replyText(replies.mail) } : verdict;
+    }
     if (isRefusal(rcpt)) return accepted > 0 && isTooMany(rcpt) ? { type: 'unsent', reply: rcpt } : refused(rcpt, end);
     const final = replies.finals[replies.perRecipient ? place : 0];
     if (rcpt !== undefined) place++;
@@ -91,6 +95,20 @@ const ABOUT_CLIENT =
  */
 export function isAboutClient(reply: Reply): boolean {
   return reply.code === 530 || reply.enhanced?.slice(1) === '.7.25' || ABOUT_CLIENT.test(reply.lines.join(' '));
+}
+
+/** What a refusal of MAIL speaks of when it means this sender or this letter: its words, or what its enhanced code is about (RFC 3463 §3). */
+const ABOUT_MAIL =
+  /[@<]|\b(?:sender|from|address|domain|user|mailbox|message|mail (?:is )?too|size|large|spf|dkim|dmarc|parameter|syntax|8bitmime|smtputf8|quota)\b/i;
+
+/**
+ * True when a permanent refusal of MAIL is about the sender or the letter: 501, 552, 553 and 555 (RFC 5321 §4.2.2), X.1, X.2, X.5, X.6 and X.3.4, or its
+ * words. Another one, a bare `550 Access denied`, is said to whoever comes from here: it would bounce letter after letter.
+ */
+function isAboutMail(reply: Reply): boolean {
+  if ([501, 552, 553, 555].includes(reply.code)) return true;
+  const about = reply.enhanced?.slice(1) ?? '';
+  return /^\.(?:[1256]\.|3\.4$)/.test(about) || ABOUT_MAIL.test(reply.lines.join(' '));
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -179,5 +180,59 @@ describe('postern sendmail with no daemon', () => {
     for (const name of ['mailq', 'newaliases']) symlinkSync(MAIN, join(root, name));
     expect(await run([], '', join(root, 'mailq'))).toEqual({ status: 0, out: 'Mail queue is empty\n', err: '' });
     expect(await run([], '', join(root, 'newaliases'))).toEqual({ status: 0, out: '', err: '' });
+  });
+});
+
+describe('a message that is not taken', () => {
+  const letter = join(root, 'dead.letter');
+  const broken = 'routes = 7\n';
+  beforeEach(() => rmSync(letter, { force: true }));
+  const said = ({ err }: Ran): string => err.trimEnd().split('\n').at(-1) ?? '';
+
+  test('is appended to dead.letter, which nobody else can read, and its place is told', async () => {
+    configure(broken);
+    const first = await run(
+      ['sendmail', '-f', 'me@x.example', 'a@x.example'],
+      'Subject: one\n\nFrom here\n>From there\nend',
+    );
+    expect([first.status, said(first)]).toEqual([78, `sendmail: the message was kept in ${letter}`]);
+    await run(['sendmail', 'a@x.example'], 'Subject: two\n\nx\n');
+    const text = readFileSync(letter, 'latin1');
+    expect(text).toMatch(
+      /^From me@x\.example \w{3} \w{3} \d\d \d\d:\d\d:\d\d \d{4}\nSubject: one\n\n>From here\n>>From there\nend\n\nFrom /,
+    );
+    expect(text.endsWith('Subject: two\n\nx\n\n')).toBe(true);
+    expect(statSync(letter).mode & 0o777).toBe(0o600);
+    expect(spooled()).toEqual([]);
+  });
+
+  test('is kept whole when it was refused before its end was read', async () => {
+    const text = `To: nobody here\n\n${'x'.repeat(70)}\n`.padEnd(300_000, 'line\n');
+    const ran = await run(['sendmail', '-t'], text);
+    expect(ran.status).toBe(65);
+    expect(readFileSync(letter, 'latin1')).toContain(text);
+  });
+
+  test('is told in --json', async () => {
+    configure(broken);
+    const ran = await run(['sendmail', '--json', 'a@x.example'], 'x\n');
+    expect(JSON.parse(ran.err)).toMatchObject({ status: 78, deadLetter: letter });
+  });
+
+  test('never goes through a link, and that is said', async () => {
+    configure(broken);
+    const other = join(root, 'other');
+    writeFileSync(other, 'mine\n');
+    symlinkSync(other, letter);
+    const ran = await run(['sendmail', 'a@x.example'], 'x\n');
+    expect([ran.status, said(ran)]).toEqual([78, expect.stringMatching(/could not be kept in dead\.letter/)]);
+    expect(readFileSync(other, 'utf8')).toBe('mine\n');
+  });
+
+  test('leaves nothing behind when it was taken, or there was none', async () => {
+    expect((await run(['sendmail', 'a@x.example'], 'x\n')).status).toBe(0);
+    configure(broken);
+    expect((await run(['sendmail', 'a@x.example'], '')).status).toBe(78);
+    expect(existsSync(letter)).toBe(false);
   });
 });

@@ -4,6 +4,7 @@ import { printable, printableJson, SpoolError } from '@postern/core';
 import { PosternError } from '../base/errors.ts';
 import { askDaemon, configOf } from '../cli/context.ts';
 import { parseSendmailArgs, type SendmailRequest } from './args.ts';
+import { KeptInput } from './dead-letter.ts';
 import { formatMailq } from './mailq.ts';
 import type { SendmailOptions } from './options.ts';
 
@@ -17,16 +18,37 @@ symlink to postern) it is that program. See docs/sendmail.md.
 /** Runs a sendmail call to its end and resolves with its exit status, from sysexits.h. Never rejects. */
 export async function runSendmail(o: SendmailOptions): Promise<number> {
   let json = o.words.includes('--json');
+  await using input = new KeptInput(o.stdin);
+  let request: SendmailRequest | undefined;
   try {
     const args = parseSendmailArgs(o.words, o.name);
     json = args.json;
-    await perform(args.request, args.config, json, o);
+    request = args.request;
+    await perform(request, args.config, json, { ...o, message: input.read() });
     return 0;
   } catch (error) {
     const { code, message, fix, status } = asPosternError(error);
-    if (json) o.output.err(`${printableJson({ event: 'error', code, message, fix, status })}\n`);
-    else o.output.err(`${o.name}: ${printable(message)}\n${fix === undefined ? '' : `  fix: ${fix}\n`}`);
+    const kept = request?.type === 'submit' ? await keep(input, request.sender, o.surroundings) : undefined;
+    if (json) o.output.err(`${printableJson({ event: 'error', code, message, fix, status, ...kept?.member })}\n`);
+    else {
+      o.output.err(`${o.name}: ${printable(message)}\n${fix === undefined ? '' : `  fix: ${fix}\n`}`);
+      if (kept !== undefined) o.output.err(`${o.name}: ${printable(kept.words)}\n`);
+    }
     return status;
+  }
+}
+
+/** Keeps what was not taken, and says where. Never rejects. */
+async function keep(
+  input: KeptInput,
+  sender: string | undefined,
+  { home, uid, env }: SendmailOptions['surroundings'],
+): Promise<{ words: string; member: { deadLetter?: string } } | undefined> {
+  try {
+    const path = await input.keep({ home, uid, sender: sender || env.LOGNAME || env.USER || '', at: new Date() });
+    return path === undefined ? undefined : { words: `the message was kept in ${path}`, member: { deadLetter: path } };
+  } catch (error) {
+    return { words: `the message could not be kept in dead.letter: ${(error as Error).message}`, member: {} };
   }
 }
 
@@ -46,7 +68,7 @@ async function perform(
   request: SendmailRequest,
   configFile: string | undefined,
   json: boolean,
-  o: SendmailOptions,
+  o: SendmailOptions & { readonly message: AsyncIterable<Uint8Array> },
 ): Promise<void> {
   if (request.type === 'help') return o.output.out(HELP);
   if (request.type === 'version') return o.output.out(`${o.version}\n`);

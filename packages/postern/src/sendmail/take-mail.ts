@@ -14,7 +14,12 @@ import { submit } from './submit.ts';
 type MailRequest = Extract<SendmailRequest, { type: 'smtp' | 'submit' }>;
 
 /** Does what was asked; resolves when all that was taken is durable. Throws `PosternError`, or what the spool throws. */
-export async function takeMail(request: MailRequest, config: Config, o: SendmailOptions, json: boolean): Promise<void> {
+export async function takeMail(
+  request: MailRequest,
+  config: Config,
+  o: SendmailOptions & { readonly message: AsyncIterable<Uint8Array> },
+  json: boolean,
+): Promise<void> {
   makeStateDirectory(config.stateDir, o.surroundings.uid);
   const spool = await spoolWriter({ dir: spoolDirectory(config.stateDir), env: systemEnv });
   const routes = routesOf(config);
@@ -29,7 +34,7 @@ export async function takeMail(request: MailRequest, config: Config, o: Sendmail
     }
     const refusal = (from: string, to: string): string | undefined =>
       routes === undefined || routes.take(to as ForwardPath, from as ReversePath) ? undefined : 'no route takes it';
-    const { id, refused } = await submit({ request, input: o.stdin, spool, identity, env: systemEnv, refusal });
+    const { id, refused } = await submit({ request, input: o.message, spool, identity, env: systemEnv, refusal });
     for (const { text, why } of refused) {
       o.output.err(`${o.name}: ${printable(JSON.stringify(text))} was left out: ${why}\n`);
     }
