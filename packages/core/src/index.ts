@@ -77,18 +77,19 @@ export {
   type MessageFacts,
   type MessageFault,
 } from './smtp/check.ts';
+export { type ClientMachine, createClient } from './smtp/client.ts';
+export { mayAnswer } from './smtp/client-replies.ts';
 export {
   type AwaitedCommand,
   type ClientEvent,
-  type ClientMachine,
   type ClientOptions,
+  type ClientState,
   type ClientStep,
   type Credentials,
-  createClient,
   type Dialogue,
-  mayAnswer,
+  formatState,
   STREAM_WINDOW,
-} from './smtp/client.ts';
+} from './smtp/client-state.ts';
 export { formatMail, formatRcpt, unsendable } from './smtp/command.ts';
 export { createDotDecoder, createDotEncoder, type DotDecoder, type DotEncoder } from './smtp/dot.ts';
 export { type Extensions, type Limits, NO_EXTENSIONS, parseEhlo } from './smtp/extensions.ts';

@@ -1,6 +1,7 @@
 /** The grammar of the few commands that may come before login (RFC 3501 §6.1, §6.2, §9; RFC 2971; RFC 4616; RFC 4959). */
+
+import { Secret } from '../secret.ts';
 import type { CommandParts } from './framer.ts';
-import { Secret } from './secret.ts';
 
 /** A command before login. `tag` is safe to send back; `bad` without a tag had none. */
 export type Command =

@@ -4,10 +4,11 @@
  *
  * What a command may do, and when, is in `TABLE`; everything that moves the state is in this file.
  */
+
+import type { Secret } from '../secret.ts';
 import { type Command, parseCommand, parsePlain, tagOf } from './command.ts';
 import { type CommandParts, type Frame, Framer, type Hopeless } from './framer.ts';
 import { MAX_FAILED_LOGINS } from './limits.ts';
-import type { Secret } from './secret.ts';
 
 /** Who wants to come in. */
 export interface Login {

@@ -1,6 +1,8 @@
 /** The client machine by itself: what it writes after each reply, and what it says of the session. */
 import { describe, expect, test } from 'vitest';
-import { type ClientOptions, createClient, mayAnswer } from './client.ts';
+import { createClient } from './client.ts';
+import { mayAnswer } from './client-replies.ts';
+import type { ClientOptions } from './client-state.ts';
 import { createReplyParser } from './reply.ts';
 
 const GREETED = ['220 hi', '250-far.test\r\n250-PIPELINING\r\n250 AUTH PLAIN LOGIN'];

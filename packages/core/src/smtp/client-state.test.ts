@@ -1,0 +1,223 @@
+/** The client's states: each conversation a table of turns, with what the server said, what was written and told, and where that leaves it. */
+import { inspect } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import type { Envelope, ForwardPath, ReversePath } from '../envelope.ts';
+import { splits } from '../testing/index.ts';
+import { createClient } from './client.ts';
+import { type AwaitedCommand, type ClientOptions, type ClientState, formatState } from './client-state.ts';
+import { createReplyParser } from './reply.ts';
+
+/** The server's replies, the client's lines and events in return, the state then. */
+type Turn = readonly [server: string, client: string, state: string];
+
+interface Play extends Partial<ClientOptions> {
+  /** Recipients of each message, as letters: `['ab', 'c']`. */
+  readonly mail?: readonly string[];
+  readonly octets?: number;
+}
+
+const envelopeFor = (letters: string): Envelope => ({
+  from: 'me@home.test' as ReversePath,
+  recipients: [...letters].map((letter) => ({ to: `${letter}@far.test` as ForwardPath })),
+  body: '7BIT',
+  smtputf8: false,
+});
+
+/** Plays the server's part of each turn, cut by `cut`, and says what came of it. */
+function play(o: Play, turns: readonly Turn[], cut: (bytes: Uint8Array) => readonly Uint8Array[]): Turn[] {
+  const { mail = [], octets = 10, ...options } = o;
+  const machine = createClient({ helo: 'home', dialogue: 'auto', ...options });
+  const parser = createReplyParser();
+  const waiting = [...mail];
+  return turns.map(([server]) => {
+    const said: string[] = [];
+    const drain = (): void => {
+      for (let step = machine.next(); step.type !== 'wait' && step.type !== 'over'; step = machine.next()) {
+        if (step.type === 'write') said.push(Buffer.from(step.bytes).toString().trim());
+        else if (step.type === 'upgrade') {
+          said.push('(tls)');
+          machine.upgraded();
+        } else if (step.type === 'message') {
+          said.push(`${Buffer.from(step.head).toString().trim()}(message ${step.key})`);
+          machine.left(step.key);
+        } else {
+          const letters = waiting.shift();
+          if (letters === undefined) machine.finish();
+          else machine.submit({ envelope: envelopeFor(letters), size: octets });
+        }
+      }
+    };
+    drain();
+    const events: string[] = [];
+    for (const chunk of cut(Buffer.from(server.replaceAll(' | ', '\r\n').concat(server === '' ? '' : '\r\n')))) {
+      for (const event of parser.push(chunk)) {
+        if (event.type !== 'reply') throw new Error(`no reply in ${server}`);
+        for (const told of machine.receive(event.reply)) {
+          const verdicts = told.type === 'settled' ? ` ${told.verdicts.map(({ type }) => type).join(' ')}` : '';
+          events.push(`<${told.type}${verdicts}>`);
+        }
+      }
+      drain();
+    }
+    return [server, [...events, ...said].join(' | '), formatState(machine.state)];
+  });
+}
+
+const EHLO: Turn = ['220 hi', 'EHLO home', 'opening lockstep; awaits hello'];
+const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
+  'lockstep: one after the other': [
+    { mail: ['ab'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['250 ok', 'RCPT TO:<a@far.test>', 'ready lockstep; awaits rcpt 0.0; open 0 rcpt'],
+      ['250 ok', 'RCPT TO:<b@far.test>', 'ready lockstep; awaits rcpt 0.1; open 0 rcpt'],
+      ['550 no', 'DATA', 'ready lockstep; awaits data 0; open 0 message'],
+      ['354 go', '(message 0)', 'ready lockstep; awaits final 0; open 0 done left'],
+      ['250 ok', '<settled delivered failed> | QUIT', 'quitting lockstep finishing quit; awaits quit'],
+      ['221 bye', '', 'over lockstep finishing quit'],
+    ],
+  ],
+  'lockstep: a refused MAIL is the end of its transaction, and needs no RSET': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['550 no', '<settled failed> | MAIL FROM:<me@home.test>', 'ready lockstep; careful 3; awaits mail 1; open 1 rcpt'],
+    ],
+  ],
+  'lockstep: MAIL for nobody is reset': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['250 ok', 'RCPT TO:<a@far.test>', 'ready lockstep; awaits rcpt 0.0; open 0 rcpt'],
+      ['450 later', '<settled deferred> | RSET', 'ready lockstep; careful 3; awaits reset; open 1 mail'],
+      ['250 ok', 'MAIL FROM:<me@home.test>', 'ready lockstep; careful 3; awaits mail 1; open 1 rcpt'],
+    ],
+  ],
+  'pipelined: the envelope at once, a lone dot for nobody': [
+    { mail: ['ab'], dialogue: 'pipelined' },
+    [
+      EHLO,
+      [
+        '250-far | 250 PIPELINING',
+        '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | RCPT TO:<b@far.test> | DATA',
+        'ready pipelined; awaits mail 0, rcpt 0.0, rcpt 0.1, data 0; open 0 message',
+      ],
+      [
+        '250 ok | 550 no | 550 no | 354 go',
+        '.',
+        'ready pipelined; awaits final 0; open 0 done',
+      ],
+      ['554 nobody', '<settled failed failed> | QUIT', 'quitting pipelined finishing quit; careful 3; awaits quit'],
+    ],
+  ],
+  'stream: two messages without waiting': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      [
+        '250-far | 250-PIPELINING | 250 CHUNKING',
+        '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | BDAT 10 LAST(message 0) | RSET | ' +
+          'MAIL FROM:<me@home.test> | RCPT TO:<b@far.test> | BDAT 10 LAST(message 1)',
+        'ready stream finishing; awaits mail 0, rcpt 0.0, final 0, reset, mail 1, rcpt 1.0, final 1; ' +
+          'open 0 done left, 1 done left',
+      ],
+      [
+        '250 ok | 250 ok | 250 ok | 250 ok | 250 ok | 250 ok | 250 ok',
+        '<settled delivered> | <settled delivered> | QUIT',
+        'quitting stream finishing quit; awaits quit',
+      ],
+    ],
+  ],
+  'stream: a careful one waits for its recipients': [
+    { mail: ['a'], careful: true },
+    [
+      EHLO,
+      [
+        '250-far | 250-PIPELINING | 250 CHUNKING',
+        '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test>',
+        'ready stream; careful 3; awaits mail 0, rcpt 0.0; open 0 data',
+      ],
+      ['250 ok | 250 ok', 'BDAT 10 LAST(message 0)', 'ready stream finishing; careful 3; awaits final 0; open 0 done left'],
+      ['250 ok', '<settled delivered> | QUIT', 'quitting stream finishing quit; careful 2; awaits quit'],
+    ],
+  ],
+  'bsmtp: nothing waits, and the first surprise ends the matching': [
+    { mail: ['a'], dialogue: 'bsmtp' },
+    [
+      [
+        '',
+        'EHLO home | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | DATA | (message 0) | QUIT',
+        'quitting bsmtp finishing quit; awaits greeting, hello, mail 0, rcpt 0.0, data 0, final 0, quit; open 0 done left',
+      ],
+      [
+        '220 hi | 250 far | 250 ok | 550 no | 354 go',
+        '<out-of-step>',
+        'derailed bsmtp finishing quit; awaits data 0, final 0, quit; open 0 done left',
+      ],
+    ],
+  ],
+  'lmtp: a final reply for each recipient that was accepted': [
+    { mail: ['ab'], protocol: 'lmtp' },
+    [
+      ['220 hi', 'LHLO home', 'opening lockstep; awaits hello'],
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['250 ok', 'RCPT TO:<a@far.test>', 'ready lockstep; awaits rcpt 0.0; open 0 rcpt'],
+      ['250 ok', 'RCPT TO:<b@far.test>', 'ready lockstep; awaits rcpt 0.1; open 0 rcpt'],
+      ['250 ok', 'DATA', 'ready lockstep; awaits data 0; open 0 message'],
+      ['354 go', '(message 0)', 'ready lockstep; awaits final 0; open 0 done left'],
+      ['250 ok', '', 'ready lockstep; awaits final 0; open 0 done left'],
+      ['452 full', '<settled delivered deferred> | QUIT', 'quitting lockstep finishing quit; awaits quit'],
+    ],
+  ],
+  'STARTTLS, then EHLO again': [
+    { startTls: true },
+    [
+      EHLO,
+      ['250-far | 250 STARTTLS', 'STARTTLS', 'opening lockstep; awaits starttls'],
+      ['220 go', '(tls) | EHLO home', 'opening lockstep secured; awaits hello'],
+      ['250 far', '<ready> | QUIT', 'quitting lockstep secured finishing quit; awaits quit'],
+    ],
+  ],
+  'STARTTLS that is not offered': [
+    { startTls: true },
+    [EHLO, ['250 far', '<refused>', 'over lockstep']],
+  ],
+  'a server without EHLO': [
+    {},
+    [
+      EHLO,
+      ['502 what', 'HELO home', 'opening lockstep older; awaits hello'],
+      ['250 far', '<ready> | QUIT', 'quitting lockstep older finishing quit; awaits quit'],
+    ],
+  ],
+  'a reply that cannot answer': [{}, [EHLO, ['354 go', '<out-of-step>', 'over lockstep']]],
+  '421 between two messages': [
+    { mail: ['a', 'b'], dialogue: 'pipelined' },
+    [
+      EHLO,
+      [
+        '250-far | 250 PIPELINING',
+        '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | DATA',
+        'ready pipelined; awaits mail 0, rcpt 0.0, data 0; open 0 message',
+      ],
+      [
+        '421 bye | 250 ok',
+        '<closing> | <out-of-step>',
+        '',
+      ],
+    ],
+  ],
+};
+
+describe('a conversation, turn by turn', () => {
+  for (const [name, [o, turns]] of Object.entries(TABLE)) {
+    const cuts = splits(Buffer.from('x')).map(([how], at): [string, (bytes: Uint8Array) => Uint8Array[]] => [
+      how,
+      (bytes) => splits(bytes)[at]?.[1] ?? [],
+    ]);
+    test.each(cuts)(`${name}, fed %s`, (_how, cut) => expect(play(o, turns, cut)).toEqual(turns));
+  }
+});
