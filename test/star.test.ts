@@ -166,6 +166,21 @@ describe('the files of a package', () => {
 /** Files that do not open with a sentence of their law yet, by package. A number only ever gets smaller: whoever mends a file lowers it. */
 const LAWLESS: Readonly<Record<string, number>> = { core: 14, gate: 21, imap: 2, relay: 5, smtp: 20, ssh: 41 };
 
+/** The one file that may use what smtp-server keeps to itself (`_socket`, `lib/…`): its contract test says what that is. */
+describe("smtp-server's private members", () => {
+  test('are used in one file, which has a contract test', () => {
+    const intake = join(ROOT, 'packages/relay/src/intake');
+    const reaching = packages
+      .flatMap(sources)
+      .filter((file) => !isTest(file) && /smtp-server/.test(readFileSync(file, 'utf8')))
+      .filter((file) =>
+        /\bsession\._\w|\.(_socket|_parser|_server)\b|smtp-server\/lib/.test(readFileSync(file, 'utf8')),
+      );
+    expect(reaching).toEqual([join(intake, 'smtp-session.ts')]);
+    expect(existsSync(join(intake, 'smtp-session.test.ts'))).toBe(true);
+  });
+});
+
 describe('a file opens with its law', () => {
   const lawless = (name: string): string[] =>
     sources(name)

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { Envelope, ForwardPath, ReversePath } from '../envelope.ts';
 import { splits } from '../testing/index.ts';
 import { createClient } from './client.ts';
-import { type AwaitedCommand, type ClientOptions, type ClientState, formatState } from './client-state.ts';
+import { type ClientOptions, formatState } from './client-state.ts';
 import { createReplyParser } from './reply.ts';
 
 /** The server's replies, the client's lines and events in return, the state then. */
@@ -83,7 +83,11 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
     [
       EHLO,
       ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
-      ['550 no', '<settled failed> | MAIL FROM:<me@home.test>', 'ready lockstep; careful 3; awaits mail 1; open 1 rcpt'],
+      [
+        '550 no',
+        '<settled failed> | MAIL FROM:<me@home.test>',
+        'ready lockstep; careful 3; awaits mail 1; open 1 rcpt',
+      ],
     ],
   ],
   'lockstep: MAIL for nobody is reset': [
@@ -105,11 +109,7 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
         '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | RCPT TO:<b@far.test> | DATA',
         'ready pipelined; awaits mail 0, rcpt 0.0, rcpt 0.1, data 0; open 0 message',
       ],
-      [
-        '250 ok | 550 no | 550 no | 354 go',
-        '.',
-        'ready pipelined; awaits final 0; open 0 done',
-      ],
+      ['250 ok | 550 no | 550 no | 354 go', '.', 'ready pipelined finishing; awaits final 0; open 0 done'],
       ['554 nobody', '<settled failed failed> | QUIT', 'quitting pipelined finishing quit; careful 3; awaits quit'],
     ],
   ],
@@ -134,13 +134,17 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
   'stream: a careful one waits for its recipients': [
     { mail: ['a'], careful: true },
     [
-      EHLO,
+      ['220 hi', 'EHLO home', 'opening lockstep; careful 3; awaits hello'],
       [
         '250-far | 250-PIPELINING | 250 CHUNKING',
         '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test>',
         'ready stream; careful 3; awaits mail 0, rcpt 0.0; open 0 data',
       ],
-      ['250 ok | 250 ok', 'BDAT 10 LAST(message 0)', 'ready stream finishing; careful 3; awaits final 0; open 0 done left'],
+      [
+        '250 ok | 250 ok',
+        'BDAT 10 LAST(message 0)',
+        'ready stream finishing; careful 3; awaits final 0; open 0 done left',
+      ],
       ['250 ok', '<settled delivered> | QUIT', 'quitting stream finishing quit; careful 2; awaits quit'],
     ],
   ],
@@ -181,10 +185,7 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
       ['250 far', '<ready> | QUIT', 'quitting lockstep secured finishing quit; awaits quit'],
     ],
   ],
-  'STARTTLS that is not offered': [
-    { startTls: true },
-    [EHLO, ['250 far', '<refused>', 'over lockstep']],
-  ],
+  'STARTTLS that is not offered': [{ startTls: true }, [EHLO, ['250 far', '<refused>', 'over lockstep']]],
   'a server without EHLO': [
     {},
     [
@@ -203,11 +204,7 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
         '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | DATA',
         'ready pipelined; awaits mail 0, rcpt 0.0, data 0; open 0 message',
       ],
-      [
-        '421 bye | 250 ok',
-        '<closing> | <out-of-step>',
-        '',
-      ],
+      ['421 bye | 250 ok', '<closing> | <out-of-step>', 'over pipelined closing; awaits data 0; open 0 done'],
     ],
   ],
 };
@@ -220,4 +217,19 @@ describe('a conversation, turn by turn', () => {
     ]);
     test.each(cuts)(`${name}, fed %s`, (_how, cut) => expect(play(o, turns, cut)).toEqual(turns));
   }
+});
+
+test('a state that is printed has no secret in it', () => {
+  const machine = createClient({ helo: 'home', dialogue: 'auto', credentials: { user: 'me', password: 'sesame' } });
+  const shown: string[] = [];
+  for (const lines of [['hi'], ['far', 'AUTH PLAIN']]) {
+    machine.receive({ code: lines.length > 1 ? 250 : 220, lines });
+    shown.push(inspect(machine.state, { depth: null }), JSON.stringify(machine.state), formatState(machine.state));
+    if (lines.length === 1) machine.next();
+  }
+  expect(formatState(machine.state)).toBe('opening lockstep; queued auth');
+  const secrets = ['sesame', Buffer.from('\0me\0sesame').toString('base64')];
+  expect(shown.filter((text) => secrets.some((secret) => text.includes(secret)))).toEqual([]);
+  const step = machine.next();
+  expect(step.type === 'write' && Buffer.from(step.bytes).toString()).toContain(secrets[1]);
 });

@@ -4,7 +4,8 @@ import { type Admission, type EntryId, type Envelope, newEntryId, type SpoolWrit
 import { onTestFinished } from 'vitest';
 import type { RelayEvent } from '../event.ts';
 import { compileRoutes } from '../route/routes.ts';
-import { createIntake, type Intake, type IntakeOptions } from './intake.ts';
+import { createIntake, type Intake } from './intake.ts';
+import type { IntakeOptions } from './options.ts';
 
 /** What a spool was given. */
 export interface Taken {

@@ -1,3 +1,4 @@
+/** A message comes in once: checked and traced on its way, into the spool or straight through, and refused with its reason. */
 import {
   type Admission,
   createMessageChecker,
@@ -30,7 +31,7 @@ export interface Transaction {
 }
 
 /** What the intake knows of a session. */
-export interface Guest {
+export interface SessionState {
   readonly session: Session;
   /** For events: address and port, or `unix`. */
   readonly peer: string;
@@ -51,8 +52,8 @@ class RefusedMessage extends Error {
   }
 }
 
-/** What taking a message needs. */
-export interface TakeOptions {
+/** Where a message goes, and what is told of it. */
+export interface ReceiveOptions {
   readonly spool: SpoolWriter;
   readonly hostname: string;
   readonly sizeLimit: number;
@@ -75,31 +76,35 @@ interface Incoming {
   };
 }
 
-function incoming(o: TakeOptions, guest: Guest, stream: SMTPServerDataStream): Incoming | undefined {
-  const { transaction, admission } = guest;
-  const { session } = guest.session;
+function incoming(o: ReceiveOptions, state: SessionState, stream: SMTPServerDataStream): Incoming | undefined {
+  const { transaction, admission } = state;
+  const { session } = state.session;
   if (transaction === undefined) return undefined;
   const id = newEntryId(o.env);
   // RFC 3848, RFC 6531 §4.3.
   const extended = transaction.smtputf8 ? 'UTF8SMTP' : 'ESMTP';
-  const protocol = guest.session.openingCommand !== 'EHLO' ? 'SMTP' : session.secure ? `${extended}S` : extended;
+  const protocol = state.session.openingCommand !== 'EHLO' ? 'SMTP' : session.secure ? `${extended}S` : extended;
   const checked = checkedMessage(stream, o.sizeLimit, () => {
-    guest.committing = true;
+    state.committing = true;
   });
   const who = admission.type === 'open' ? admission.who : 'password';
   return {
-    ...{ id, transaction, about: { id, session: session.id, peer: guest.peer, who, from: transaction.from } },
+    ...{ id, transaction, about: { id, session: session.id, peer: state.peer, who, from: transaction.from } },
     message: withTrace(checked, { hostname: o.hostname, id, protocol, at: o.env.wallNow() }),
   };
 }
 
 /** Spools one message: the text of the 250, or the refusal. */
-export async function take(o: TakeOptions, guest: Guest, stream: SMTPServerDataStream): Promise<string | Refusal> {
-  const mail = incoming(o, guest, stream);
+export async function receive(
+  o: ReceiveOptions,
+  state: SessionState,
+  stream: SMTPServerDataStream,
+): Promise<string | Refusal> {
+  const mail = incoming(o, state, stream);
   if (mail === undefined) return GONE;
   const { id, transaction, message, about } = mail;
   try {
-    const signal = guest.message?.signal;
+    const signal = state.message?.signal;
     await o.spool.accept(envelopeOf(transaction), message, { id, ...(signal === undefined ? {} : { signal }) });
   } catch (error) {
     return refusalOf(error);
@@ -110,8 +115,12 @@ export async function take(o: TakeOptions, guest: Guest, stream: SMTPServerDataS
 }
 
 /** Passes one message straight through: the far side's final reply, or our refusal. */
-export async function pass(o: TakeOptions, guest: Guest, stream: SMTPServerDataStream): Promise<Reply | Refusal> {
-  const mail = incoming(o, guest, stream);
+export async function relay(
+  o: ReceiveOptions,
+  state: SessionState,
+  stream: SMTPServerDataStream,
+): Promise<Reply | Refusal> {
+  const mail = incoming(o, state, stream);
   const cut = mail?.transaction.cut;
   if (mail === undefined || cut === undefined) return GONE;
   try {

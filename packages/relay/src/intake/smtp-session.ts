@@ -1,3 +1,9 @@
+/**
+ * smtp-server 3.21.6 with its traps closed. It leaves its 100 ms wait before the greeting out; reads addresses with our own parser (smtp-server refuses
+ * quoted local parts with spaces, turns A-labels into U-labels and merges `a@x` with `A@x`); refuses unknown parameters (RFC 5321 §4.1.1.11); drops HTTP of
+ * any method; closes at BDAT, whose payload would be read as commands. Uses what its types call public but its
+ * manual does not mention: the version is pinned and smtp-session.test.ts is the contract.
+ */
 import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
 import { type SecureContext, TLSSocket } from 'node:tls';
@@ -15,12 +21,6 @@ import {
 import { SMTPServer, type SMTPServerAddress, type SMTPServerOptions } from 'smtp-server';
 import { SMTPConnection } from 'smtp-server/lib/smtp-connection.js';
 
-/**
- * smtp-server 3.21.6 with its traps closed. It leaves its 100 ms wait before the greeting out; reads addresses with our own parser (smtp-server refuses
- * quoted local parts with spaces, turns A-labels into U-labels and merges `a@x` with `A@x`); refuses unknown parameters (RFC 5321 §4.1.1.11); drops HTTP of
- * any method; closes at BDAT, whose payload would be read as commands. Uses what its types call public but its
- * manual does not mention: the version is pinned and session.test.ts is the contract.
- */
 const ENHANCED = /^[245]\.\d{1,3}\.\d{1,3} /;
 const HTTP = / HTTP\/\d(?:\.\d)?$/;
 const PATH_COMMAND = /^(MAIL FROM|RCPT TO)[ \t]*:[ \t]*<((?:"(?:\\.|[^"\\])*"|[^<>"])*)>[ \t]*(.*)$/is;
@@ -260,6 +260,11 @@ export class Session extends SMTPConnection {
   override _parseAddressCommand(_name: string, command: Buffer | string): PathCommand | false {
     return parsePathCommand(command.toString()) ?? false;
   }
+}
+
+/** Drops a session's connection, in the middle of whatever is said. */
+export function abortSession(session: Session): void {
+  session._socket.destroy();
 }
 
 /** An SMTP server whose connections come from elsewhere and are {@link Session}s. */
