@@ -127,9 +127,6 @@ describe('the star', () => {
   });
 });
 
-/** Packages whose files may still import each other in a ring; a name goes when its last ring is gone. */
-const RINGS: readonly string[] = ['core', 'gate'];
-
 /** The files of a package that import each other in a ring, types included: one list for each ring. */
 function ringsOf(name: string): string[][] {
   const files = sources(name).filter((file) => !isTest(file));
@@ -158,13 +155,8 @@ function ringsOf(name: string): string[][] {
 }
 
 describe('the files of a package', () => {
-  const clean = packages.filter((name) => !RINGS.includes(name));
-  test.each(clean)('%s: import each other in no ring', (name) => expect(ringsOf(name)).toEqual([]));
-  test('those allowed a ring have one', () => expect(RINGS.filter((name) => ringsOf(name).length === 0)).toEqual([]));
+  test.each(packages)('%s: import each other in no ring', (name) => expect(ringsOf(name)).toEqual([]));
 });
-
-/** Files that do not open with a sentence of their law yet, by package. A number only ever gets smaller: whoever mends a file lowers it. */
-const LAWLESS: Readonly<Record<string, number>> = { core: 14, gate: 21, imap: 2, relay: 5, smtp: 20, ssh: 41 };
 
 /** The one file that may use what smtp-server keeps to itself (`_socket`, `lib/…`): its contract test says what that is. */
 describe("smtp-server's private members", () => {
@@ -182,13 +174,11 @@ describe("smtp-server's private members", () => {
 });
 
 describe('a file opens with its law', () => {
-  const lawless = (name: string): string[] =>
-    sources(name)
+  test.each(packages)('%s', (name) => {
+    const lawless = sources(name)
       .filter((file) => !isTest(file) && !/^\/\*\*\s*\S/.test(readFileSync(file, 'utf8')))
       .map((file) => relative(ROOT, file));
-  test.each(packages)('%s', (name) => {
-    const files = lawless(name);
-    if (files.length > (LAWLESS[name] ?? 0)) expect(files).toEqual([]);
+    expect(lawless).toEqual([]);
   });
 });
 

@@ -1,3 +1,4 @@
+/** Who may come in is decided before the first octet is written, by whoever knows the connection's other end. */
 import type { Socket } from 'node:net';
 
 /** Who a local peer is, decided before the banner. */
@@ -9,5 +10,5 @@ export type Admission =
   /** Closed before the banner. */
   | { readonly type: 'refused'; readonly reason: string };
 
-/** The one judge of both listeners : loopback is not trust, since every local user and every web page reaches it. Never rejects. */
+/** The one judge of both listeners: loopback is not trust, since every local user and every web page reaches it. Never rejects. */
 export type Admit = (socket: Socket) => Promise<Admission>;

@@ -1,5 +1,6 @@
+/** One pipe inside a link, the same for every backend: a lost link is an error on it, never a clean end. */
 import type { Duplex } from 'node:stream';
-import type { LinkError } from './link.ts';
+import type { LinkError } from './link-error.ts';
 
 /** What a channel leads to on the far side. */
 export type Target =

@@ -1,3 +1,4 @@
+/** A transaction that goes straight through: each of the client's commands waits for the far side's own reply. */
 import type { Envelope, Recipient } from './envelope.ts';
 import type { Reply } from './outcome.ts';
 

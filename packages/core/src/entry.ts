@@ -1,3 +1,7 @@
+/**
+ * One message of the queue, and what a courier tells of it: nothing is delivered unless it was recorded as attempted
+ * before its last byte left.
+ */
 import type { Brand } from './brand.ts';
 import type { Env } from './env.ts';
 import type { Envelope, ForwardPath } from './envelope.ts';

@@ -1,3 +1,7 @@
+/**
+ * What MAIL and RCPT say of a message, with every path checked: no value of these types can break out of its command
+ * line.
+ */
 import type { Brand } from './brand.ts';
 
 /**

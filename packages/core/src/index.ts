@@ -43,16 +43,8 @@ export { withoutCompress } from './imap/tap/hearing.ts';
 export { MAX_TRACKED_RESPONSE_LINE, MAX_WAITING } from './imap/tap/limits.ts';
 export { Tap, type TapActions, type TapOptions } from './imap/tap/tap.ts';
 export { Ledger, untouched } from './ledger.ts';
-export {
-  isLinkDown,
-  isPermanent,
-  type Layer,
-  type Link,
-  LinkError,
-  type LinkErrorCode,
-  type LinkState,
-  type WakeReason,
-} from './link.ts';
+export type { Link, LinkState, WakeReason } from './link.ts';
+export { isLinkDown, isPermanent, type Layer, LinkError, type LinkErrorCode } from './link-error.ts';
 export {
   type FitOptions,
   type FitPlan,

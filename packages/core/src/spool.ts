@@ -1,3 +1,4 @@
+/** What every spool promises: a message is accepted when it is durable; its journal is appended to, never changed. */
 import type { Entry, EntryId } from './entry.ts';
 import type { Envelope, ForwardPath } from './envelope.ts';
 import type { Outcome } from './outcome.ts';

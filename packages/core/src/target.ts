@@ -1,3 +1,4 @@
+/** A target as people write it, and back: what one prints, the other reads. */
 import type { Target } from './channel.ts';
 
 /**

@@ -1,21 +1,18 @@
+/** The gate's account exists only inside the gate: nothing of the caller's home is read. */
 import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { GateError } from './errors.ts';
-import { writeOwned } from './owned.ts';
+import { type Owner, writeOwned } from './files.ts';
 
 /** Used when the gate is started by root: everything in it runs as this uid and gid, `nobody` on every Linux. */
 export const DEFAULT_ROOT_ID = 65534;
 
 /** The account a gate serves. */
-export interface Account {
+export interface Account extends Owner {
   /** Login name. */
   user: string;
-  uid: number;
-  gid: number;
   /** Its home directory, inside the gate. With no nss_wrapper, sshd uses the caller's real home instead. */
   home: string;
-  /** To give to `spawn`: set only when the caller is root. */
-  as: { uid: number; gid: number } | Record<string, never>;
   /** Makes programs see the gate's own passwd and group files; empty with no nss_wrapper. */
   env: Record<string, string>;
 }

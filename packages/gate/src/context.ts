@@ -1,3 +1,4 @@
+/** What every part of a gate is started with: its directory, its account, its programs and its signal. */
 import type { Env } from '@postern/core';
 import type { Account } from './account.ts';
 import type { OnGateEvent } from './event.ts';

@@ -1,11 +1,12 @@
+/** Exim with a configuration of its own, on loopback, delivering into the gate's Maildir. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { GateContext } from './context.ts';
-import { makeOwned, writeOwned } from './owned.ts';
+import { makeOwned, writeOwned } from './files.ts';
 import type { Program } from './programs.ts';
+import { execLine, writeScript } from './script.ts';
 import { startServer } from './server.ts';
 import { DEFAULT_SIZE_LIMIT, GATE_HOSTNAME, type SmtpServer, type SmtpServerOptions } from './smtp-server.ts';
-import { execLine, writeScript } from './wrapper.ts';
 
 /** Starts Exim with no privilege, delivering into `maildir`. @throws GateError `start_failed`. */
 export async function startExim(

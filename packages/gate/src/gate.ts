@@ -1,25 +1,26 @@
+/** A gate is up when every part of it answers, and leaves nothing behind when it stops. */
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, realpath, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type Env, systemEnv } from '@postern/core';
+import { reachableFile, reachableProgram } from './accessible.ts';
 import { type Account, makeAccount } from './account.ts';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
 import type { OnGateEvent } from './event.ts';
 import { startExim } from './exim.ts';
+import { makeOwned, makeOwnedParents, writeOwned } from './files.ts';
 import { type ImapdOptions, writeImapd } from './imapd.ts';
 import { type KeyFile, makeKey } from './keys.ts';
 import { makeMaildir } from './maildir.ts';
 import { writeNetcat } from './netcat.ts';
-import { makeOwned, makeOwnedParents, writeOwned } from './owned.ts';
 import { MARK } from './processes.ts';
 import { findNssWrapper, findProgram, PROGRAMS, type Program, type ProgramOptions } from './programs.ts';
-import { reachableFile, reachableProgram } from './reach.ts';
+import { execLine, writeScript } from './script.ts';
 import type { SmtpServer, SmtpServerOptions } from './smtp-server.ts';
 import { type SshdOptions, type SshServer, startSshd } from './sshd.ts';
 import { teardown } from './teardown.ts';
-import { execLine, writeScript } from './wrapper.ts';
 
 /** What a gate is made of. Only `cacheDir` must be given. */
 export interface GateOptions extends ProgramOptions {

@@ -2,11 +2,11 @@
 import { basename, dirname, join } from 'node:path';
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
-import { makeOwned, writeOwned } from './owned.ts';
+import { makeOwned, writeOwned } from './files.ts';
 import { MARK } from './processes.ts';
 import type { Program } from './programs.ts';
 import { run } from './run.ts';
-import { execLine, writeScript } from './wrapper.ts';
+import { execLine, writeScript } from './script.ts';
 
 /** How `imapd` behaves. */
 export interface ImapdOptions {

@@ -1,3 +1,4 @@
+/** One process at a time fills the cache, and a lock whose owner is dead is taken over. */
 import { randomBytes } from 'node:crypto';
 import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,8 +1,9 @@
+/** A Maildir is filled from a seed, and read as the octets that lie in it. */
 import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Account } from './account.ts';
+import { giveTo, makeOwned } from './files.ts';
 import { makeMessage, type SeedMessage } from './message.ts';
-import { giveTo, makeOwned } from './owned.ts';
 
 /** Makes an empty Maildir (`cur`, `new`, `tmp`) that belongs to the account. */
 export async function makeMaildir(path: string, account: Account): Promise<void> {

@@ -1,3 +1,4 @@
+/** Test messages are made from a number, the same each time. */
 import { seededRandom } from '@postern/core';
 
 /** A made-up message. */

@@ -1,7 +1,8 @@
+/** `netcat localhost smtp` works in a gate as on a host: the name smtp stands for the port its server has. */
 import { quote } from '@postern/core';
 import type { GateContext } from './context.ts';
 import type { Program } from './programs.ts';
-import { writeScript } from './wrapper.ts';
+import { writeScript } from './script.ts';
 
 /**
  * `netcat` and `nc` for the far side. The gate has no root to hold port 25 with, so the service name `smtp` stands for the

@@ -1,6 +1,8 @@
+/** Debian's packages are used as installed, or unpacked into a private cache: nothing is installed system-wide. */
 import { randomBytes } from 'node:crypto';
 import { chmod, lstat, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { lastLines } from '@postern/core';
 import { GateError } from './errors.ts';
 import type { OnGateEvent } from './event.ts';
 import { withLock } from './lock.ts';
@@ -180,7 +182,7 @@ async function fetchOne(name: string, store: string, options: readonly string[],
       if (unpack.code !== 0) throw new GateError('fetch_failed', `dpkg -x ${deb}: ${lastLines(unpack.stderr)}`);
     }
     for (const path of CLUTTER) await rm(join(root, path), { recursive: true, force: true });
-    await tame(root);
+    await normalizeModes(root);
     await rename(root, join(store, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
     });
@@ -208,13 +210,13 @@ async function resolvePackages(tree: string, options: readonly string[], signal?
  * Takes set-id bits away: they would make the loader ignore `LD_LIBRARY_PATH`, and a cache is no place for them. Opens all to
  * reading, as some packages keep files for accounts that are not here.
  */
-async function tame(path: string): Promise<void> {
+async function normalizeModes(path: string): Promise<void> {
   const info = await lstat(path);
   if (info.isSymbolicLink()) return;
   const needed = info.isDirectory() ? 0o755 : info.mode & 0o111 ? 0o555 : 0o444;
   await chmod(path, (info.mode & 0o777) | needed);
   if (!info.isDirectory()) return;
-  for (const entry of await readdir(path)) await tame(join(path, entry));
+  for (const entry of await readdir(path)) await normalizeModes(join(path, entry));
 }
 
 async function describe(name: string, root: string): Promise<UnpackedPackage> {
@@ -230,8 +232,4 @@ async function libraryDirs(root: string): Promise<string[]> {
     for (const name of names) if (/-linux-gnu[a-z0-9]*$/.test(name)) found.push(join(root, base, name));
   }
   return found;
-}
-
-function lastLines(text: string): string {
-  return text.trim().split('\n').slice(-3).join(' ');
 }

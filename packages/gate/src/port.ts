@@ -1,3 +1,4 @@
+/** A server gets a port that was free a moment ago, and another one when that was taken meanwhile. */
 import { connect, createServer } from 'node:net';
 import { type Env, sleep } from '@postern/core';
 import { GateError } from './errors.ts';

@@ -1,3 +1,4 @@
+/** A gate's processes are known by their parents and by a mark in their environment, and ended each by its id. */
 import { readdir, readFile } from 'node:fs/promises';
 import { run } from './run.ts';
 

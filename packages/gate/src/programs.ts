@@ -1,3 +1,4 @@
+/** Where each program comes from, and what its loader has to be told. */
 import { constants } from 'node:fs';
 import { access, realpath, stat } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';

@@ -1,3 +1,4 @@
+/** A program is run to its end, and its output is kept to a bound. */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { LineLog } from './log.ts';

@@ -1,3 +1,4 @@
+/** A server counts as started when it says or shows that it listens, and as failed with its last words. */
 import type { GateContext } from './context.ts';
 import { GateError } from './errors.ts';
 import { onFreePort, waitForGreeting } from './port.ts';

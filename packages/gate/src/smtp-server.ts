@@ -1,3 +1,4 @@
+/** What the gate needs of an SMTP server, whichever it is. */
 import type { Server } from './server.ts';
 
 /** What an SMTP server of the gate takes and refuses; the same for every kind. */

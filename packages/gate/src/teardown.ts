@@ -1,3 +1,4 @@
+/** Every process of a gate is ended by its id, however it was born, and then its directory goes. */
 import { rm } from 'node:fs/promises';
 import { descendants, markedProcesses, signalAll } from './processes.ts';
 import type { Daemon } from './run.ts';

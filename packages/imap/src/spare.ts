@@ -1,3 +1,4 @@
+/** A spare session is handed out once, and only while its link stands and its greeting is PREAUTH. */
 import type { Env } from '@postern/core';
 import { MAX_SPARE_ASIDE } from './limits.ts';
 import type { Session } from './session.ts';

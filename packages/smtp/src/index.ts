@@ -1,3 +1,4 @@
+/** Mail out through a link, or to a smarthost: every reply is matched to its command, or the session is closed. */
 export { type CourierOptions, createCourier } from './courier.ts';
 export { createDirect, type DirectOptions } from './direct.ts';
 export { DeliveryError, type DeliveryErrorCode } from './error.ts';

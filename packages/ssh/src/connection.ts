@@ -1,8 +1,9 @@
+/** What every backend gives: one connection, its channels, and one error when it is lost. */
 import type { Channel, Env, LinkError, Target } from '@postern/core';
+import type { AcceptedKey } from './auth/host-key.ts';
 import type { DialStep } from './event.ts';
-import type { AcceptedKey } from './host-key.ts';
-import type { ResolvedHost } from './resolved-host.ts';
-import type { ReverseAbility } from './reverse.ts';
+import type { ReverseAbility } from './forward/reverse.ts';
+import type { ResolvedHost } from './host/resolved-host.ts';
 
 /** One authenticated SSH connection. What a backend makes and a link keeps. */
 export interface Connection {

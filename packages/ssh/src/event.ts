@@ -1,3 +1,4 @@
+/** What a link tells of itself. */
 import type { Exit, LinkError, Target } from '@postern/core';
 
 /** What a link tells while it works. `host` is the link's name; nothing depends on an event being heard. */

@@ -2,9 +2,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { systemEnv } from '@postern/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { acceptNewHostKey } from './accept.ts';
+import { acceptNewHostKey } from './auth/accept.ts';
 import { readAll, streamError } from './conformance.test-util.ts';
-import type { ResolvedHost } from './resolved-host.ts';
+import type { ResolvedHost } from './host/resolved-host.ts';
 import { reached, recordedLink, resolveRig, type SshRig, startSshRig, temporaryDir } from './rig.test-util.ts';
 
 const signal = new AbortController().signal;

@@ -1,3 +1,4 @@
+/** Silence is answered by a question; only a question without an answer ends a connection. */
 import { type Env, LinkError } from '@postern/core';
 
 /** Silence after an unanswered question that means the far side is gone, in intervals. */

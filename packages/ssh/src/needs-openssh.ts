@@ -1,3 +1,4 @@
+/** A fault that the system's ssh could do without is marked, so that `auto` tries that. */
 import { LinkError } from '@postern/core';
 
 const marked = new WeakSet<LinkError>();

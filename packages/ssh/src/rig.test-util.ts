@@ -8,9 +8,9 @@ import { type Channel, type Link, systemEnv, type Target } from '@postern/core';
 import { type RigOptions, startRig } from '@postern/testkit/rig';
 import type { Subject } from './conformance.test-util.ts';
 import type { LinkEvent } from './event.ts';
-import { createLink, type HostLink, type LinkOptions } from './link.ts';
-import { resolveHost } from './resolve.ts';
-import type { HostOverrides, ResolvedHost } from './resolved-host.ts';
+import { resolveHost } from './host/resolve.ts';
+import type { HostOverrides, ResolvedHost } from './host/resolved-host.ts';
+import { createLink, type HostLink, type LinkOptions } from './link/link.ts';
 
 /** A real sshd, without mail. */
 export type SshRig = Awaited<ReturnType<typeof startRig>>;

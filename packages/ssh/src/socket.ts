@@ -1,10 +1,11 @@
+/** A TCP connection by name, or one error with its layer. */
 import { spawn } from 'node:child_process';
 import { connect, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { deadline, type Env, LinkError, type LinkErrorCode, printable } from '@postern/core';
-import { formatAddress } from './destination.ts';
-import { ReadBuffer } from './read-buffer.ts';
-import type { ResolvedHost } from './resolved-host.ts';
+import { ReadBuffer } from './backends/ssh2/read-buffer.ts';
+import { formatAddress } from './host/destination.ts';
+import type { ResolvedHost } from './host/resolved-host.ts';
 
 /** A connected socket, and what it reads into. Rejects with a `LinkError` of layer `dns` or `tcp`, or the signal's reason. */
 export function connectTcp(

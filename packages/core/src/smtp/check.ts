@@ -1,9 +1,8 @@
-import { isAscii } from 'node:buffer';
-
 /**
  * Which bytes may travel as a message: CRLF line ends only, no NUL, no line over 998 octets (RFC 5322 §2.1.1, §2.3; RFC 5321 §4.5.3.1.6).
  * What passes here cannot be cut short or smuggle a second message at a server that takes bare LF as a line end.
  */
+import { isAscii } from 'node:buffer';
 
 /** Longest line of a message, octets without its CRLF (RFC 5322 §2.1.1). */
 export const MAX_TEXT_LINE_OCTETS = 998;

@@ -5,7 +5,8 @@
 import { Duplex } from 'node:stream';
 import { type Channel, type Exit, STDERR_TAIL_BYTES, type Target } from '../channel.ts';
 import { deferred, raceAbort } from '../env.ts';
-import { type Link, LinkError, type LinkState } from '../link.ts';
+import type { Link, LinkState } from '../link.ts';
+import { LinkError } from '../link-error.ts';
 
 /** A channel in memory and the far end of its pipe. */
 export interface ChannelPair {

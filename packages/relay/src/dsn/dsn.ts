@@ -1,3 +1,4 @@
+/** A DSN in the form of RFC 3464, made of what the journal says and nothing else. */
 import {
   type EntryId,
   type Envelope,

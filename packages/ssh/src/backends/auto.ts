@@ -1,8 +1,9 @@
+/** ssh2 dials, unless the host's settings or a marked fault ask for the system's ssh. */
 import { LinkError } from '@postern/core';
 import type { Dial } from '../connection.ts';
 import { wantsOpenssh } from '../needs-openssh.ts';
-import { dialOpenssh } from './openssh.ts';
-import { dialSsh2 } from './ssh2.ts';
+import { dialOpenssh } from './openssh/openssh.ts';
+import { dialSsh2 } from './ssh2/ssh2.ts';
 
 /**
  * Dials with the backend a host names. `auto` is ssh2, but the system's ssh where ssh_config asks for what only that can do, or
