@@ -15,14 +15,14 @@ import {
   type Target,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
-import { checkedCommand, submitCommand } from './way.ts';
+import { checkedCommand, submitCommand } from './protocol.ts';
 import { lost, writePieces } from './write-message.ts';
 
 /** What {@link createCommandCourier} needs. */
 export interface CommandCourierOptions {
   readonly link: Link;
   readonly target: Target & { type: 'exec' };
-  readonly way: 'batch' | 'submit';
+  readonly protocol: 'bsmtp' | 'submit';
   readonly helo: string;
 }
 
@@ -64,10 +64,12 @@ interface Delivery {
 async function deliver(o: CommandCourierOptions, d: Delivery): Promise<void> {
   const { entry, report, recipients } = d;
   const input =
-    o.way === 'batch' ? await batchInput(o.helo, entry, recipients) : { octets: entry.size, open: () => entry.open() };
+    o.protocol === 'bsmtp'
+      ? await batchInput(o.helo, entry, recipients)
+      : { octets: entry.size, open: () => entry.open() };
   const to = recipients.map((recipient) => recipient.to);
   const plain = o.target.command;
-  const command = o.way === 'batch' ? plain : submitCommand(plain, { from: entry.envelope.from, to });
+  const command = o.protocol === 'bsmtp' ? plain : submitCommand(plain, { from: entry.envelope.from, to });
   const target: Target = { type: 'exec', command: checkedCommand(command, { octets: input.octets }) };
   const channel = await o.link.open(target, { signal: report.signal });
   channel.stream.on('error', () => {});

@@ -1,11 +1,11 @@
 /** The courier of a host: it speaks over channels of one link, and opens none before there is something to send. */
 import { type Courier, type Dialogue, type Env, type Link, STREAM_WINDOW, type Target } from '@postern/core';
 import { createCommandCourier } from './commands.ts';
-import { createEngine } from './engine.ts';
 import type { OnCourierEvent } from './event.ts';
+import { type MailProtocol, protocolOf } from './protocol.ts';
 import { newReceiptName, receiptCommand } from './receipt.ts';
 import { Resolver } from './resolve.ts';
-import { type MailProtocol, wayOf } from './way.ts';
+import { createSessions } from './sessions.ts';
 
 /** What {@link createCourier} needs. */
 export interface CourierOptions {
@@ -23,7 +23,7 @@ export interface CourierOptions {
   /** Messages unanswered at most while streaming; when absent, 25 where receipts work and 5 elsewhere. */
   readonly window?: number;
   /** How mail goes into the target; told by its name when absent. */
-  readonly way?: MailProtocol;
+  readonly protocol?: MailProtocol;
   /**
    * Let far commands keep receipts of their replies, which tell what became of a message when the link was lost. True when absent; where the far
    * side refuses the command that keeps them (a forced command, an allow-list), mail goes there without, at once.
@@ -41,10 +41,10 @@ export const WINDOW_WITHOUT_RECEIPT = 5;
  */
 export function createCourier(o: CourierOptions): Courier {
   const { link, target, env, helo } = o;
-  const protocol = o.way ?? wayOf(target);
-  if (protocol === 'batch' || protocol === 'submit') {
+  const protocol = o.protocol ?? protocolOf(target);
+  if (protocol === 'bsmtp' || protocol === 'submit') {
     if (target.type !== 'exec') throw new RangeError(`${protocol} needs a command`);
-    return createCommandCourier({ link, target, helo, way: protocol });
+    return createCommandCourier({ link, target, helo, protocol });
   }
   const dialogue = o.dialogue ?? 'auto';
   const wanted = o.receipts !== false && protocol === 'smtp' && target.type === 'exec' && dialogue !== 'bsmtp';
@@ -52,7 +52,7 @@ export function createCourier(o: CourierOptions): Courier {
   const windows = { receipt: o.window ?? STREAM_WINDOW, none: o.window ?? WINDOW_WITHOUT_RECEIPT };
   return async (batch, report) => {
     const resolver = new Resolver(link, report);
-    const courier = createEngine({
+    const courier = createSessions({
       ...{ env, windows, onEvent: o.onEvent ?? ((): void => {}), skipNoise: target.type === 'exec' },
       open: ({ signal, receipt }) => link.open(receipt === undefined ? target : wrap(target, receipt), { signal }),
       client: async () => ({ helo, dialogue, protocol, window: windows.receipt }),

@@ -21,7 +21,7 @@ import {
 } from '@postern/core';
 import { type Conversation, converse } from './conversation.ts';
 import { DeliveryError } from './error.ts';
-import { wayOf } from './way.ts';
+import { protocolOf } from './protocol.ts';
 
 /** What {@link createDirect} needs. */
 export interface DirectOptions {
@@ -37,15 +37,15 @@ export interface DirectOptions {
 
 /** Makes a {@link Direct} over channels of a link. Does no I/O itself. */
 export function createDirect(o: DirectOptions): Direct {
-  const way = wayOf(o.target);
+  const protocol = protocolOf(o.target);
   const { link, target, env, helo } = o;
   return async (envelope, { size, signal }) => {
-    if (way !== 'smtp' && way !== 'lmtp') {
+    if (protocol !== 'smtp' && protocol !== 'lmtp') {
       throw new DeliveryError(`what takes mail at ${link.host} answers nothing`, { code: 'command' });
     }
     using limit = deadline(env, o.openMs, { parent: signal, reason: () => late(o) });
     const conversation = await converse(link, target, { env, signal, opening: limit.signal });
-    const session = new DirectSession(conversation, way === 'lmtp');
+    const session = new DirectSession(conversation, protocol === 'lmtp');
     const refusal = await session.begin(envelope, { helo, size, signal: limit.signal }).catch((error) => {
       session.close();
       throw error;

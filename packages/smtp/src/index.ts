@@ -6,5 +6,5 @@ export { type EtrnOptions, requestQueueRun } from './etrn.ts';
 export type { CourierEvent, OnCourierEvent } from './event.ts';
 export { greetSmtp } from './greet.ts';
 export { findSmtp, type SmtpProbe, type SmtpTrial } from './probe.ts';
+export { type MailProtocol, protocolOf } from './protocol.ts';
 export { createSmarthostCourier, parseSmarthost, type Smarthost, type SmarthostOptions } from './smarthost.ts';
-export { type MailProtocol, wayOf } from './way.ts';

@@ -14,7 +14,7 @@ export interface Job {
 }
 
 /** Most recipients of one transaction: what every server takes (RFC 5321 §4.5.3.1.8 asks for 100; Postfix 3.7 stops at 1000). */
-export const MAX_RECIPIENTS = 1000;
+export const TRANSACTION_RECIPIENTS = 1000;
 
 /**
  * What is left to send: jobs that came back, then the batch. One entry is pulled ahead at most, and it is not lost when a session ends while
@@ -106,10 +106,10 @@ export function withinLimits(job: Job, limits: Limits): { now: Job; later: Job |
 
 function toJobs(entry: Entry, recipients: readonly Recipient[]): Job[] {
   const attempt = { recorded: undefined };
-  const parts = Math.ceil(recipients.length / MAX_RECIPIENTS);
+  const parts = Math.ceil(recipients.length / TRANSACTION_RECIPIENTS);
   return Array.from({ length: parts }, (_, at) => ({
     entry,
-    recipients: recipients.slice(at * MAX_RECIPIENTS, (at + 1) * MAX_RECIPIENTS),
+    recipients: recipients.slice(at * TRANSACTION_RECIPIENTS, (at + 1) * TRANSACTION_RECIPIENTS),
     attempt,
     returns: 0,
   }));

@@ -8,10 +8,10 @@ const WRITE_OCTETS = 65_536;
 
 type Item =
   | { readonly type: 'bytes'; readonly bytes: Uint8Array }
-  | { readonly type: 'gate'; readonly open: Promise<void>; readonly passed: () => void };
+  | { readonly type: 'barrier'; readonly open: Promise<void>; readonly passed: () => void };
 
 /**
- * What is to be written, in order: bytes, and gates that hold back what is behind them until a promise resolves. So a message can be
+ * What is to be written, in order: bytes, and barriers that hold back what is behind them until a promise resolves. So a message can be
  * prepared while the record that must precede its last byte becomes durable. Small pieces leave in one write.
  */
 export class Outbox implements Disposable {
@@ -51,9 +51,9 @@ export class Outbox implements Disposable {
   }
 
   /** Holds back what is pushed after it until `open` resolves, then calls `passed` just before that is written. A rejection is an error. */
-  gate(open: Promise<void>, passed: () => void): void {
+  barrier(open: Promise<void>, passed: () => void): void {
     open.catch(() => {});
-    this.#items.push({ type: 'gate', open, passed });
+    this.#items.push({ type: 'barrier', open, passed });
   }
 
   /** Starts to write what is queued. */
@@ -98,7 +98,7 @@ export class Outbox implements Disposable {
     this.#pumping = true;
     try {
       for (let item = this.#items[0]; item !== undefined && !this.#disposed; item = this.#items[0]) {
-        if (item.type === 'gate') {
+        if (item.type === 'barrier') {
           await item.open;
           if (this.#disposed) return;
           this.#items.shift();

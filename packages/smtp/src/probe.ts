@@ -3,7 +3,7 @@ import { type Env, formatTarget, type Link, LinkError, printable, runFar, type T
 import { candidates, listCommand, readPrograms } from './candidates.ts';
 import { DeliveryError } from './error.ts';
 import { greetSmtp } from './greet.ts';
-import { wayOf } from './way.ts';
+import { protocolOf } from './protocol.ts';
 
 /** One way that was tried. */
 export interface SmtpTrial {
@@ -40,7 +40,7 @@ export async function findSmtp(
 }
 
 async function attempt(link: Link, target: Target, o: { env: Env; timeoutMs: number }): Promise<SmtpTrial> {
-  if (wayOf(target) === 'submit') {
+  if (protocolOf(target) === 'submit') {
     const detail = 'the last resort: tells no recipient from another, and reports refusals by mail';
     return { target, works: true, detail };
   }

@@ -331,12 +331,17 @@ class Session {
     const sent = this.#jobs.get(key);
     if (sent === undefined) return;
     const { job } = sent;
-    const gate = (octets: number): void => {
+    const barrier = (octets: number): void => {
       sent.receipt = this.#place(key, { job, end: this.#outbox.total + octets });
-      this.#outbox.gate(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
+      this.#outbox.barrier(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
     };
     try {
-      await writeMessage(job.entry, { step, outbox: this.#outbox, gate, stop: () => this.#error !== undefined });
+      await writeMessage(job.entry, {
+        step,
+        outbox: this.#outbox,
+        gate: barrier,
+        stop: () => this.#error !== undefined,
+      });
     } catch (cause) {
       if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
     }

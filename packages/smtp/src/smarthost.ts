@@ -14,9 +14,9 @@ import {
   STREAM_WINDOW,
 } from '@postern/core';
 import { WINDOW_WITHOUT_RECEIPT } from './courier.ts';
-import { createEngine } from './engine.ts';
 import { DeliveryError } from './error.ts';
 import type { OnCourierEvent } from './event.ts';
+import { createSessions } from './sessions.ts';
 
 /** How long connecting and the TLS handshake may take, milliseconds. */
 export const CONNECT_TIMEOUT_MS = 30_000;
@@ -74,7 +74,7 @@ export function createSmarthostCourier(o: SmarthostOptions): Courier {
     if (o.password === undefined) throw new DeliveryError(`no password for ${smarthost.user}`, { code: 'auth' });
     return { user: smarthost.user, password: await o.password() };
   };
-  return createEngine({
+  return createSessions({
     ...{ env, onEvent: o.onEvent ?? ((): void => {}), skipNoise: false },
     windows: { receipt: STREAM_WINDOW, none: WINDOW_WITHOUT_RECEIPT },
     async open({ signal }) {

@@ -37,7 +37,7 @@ async function poured(
     },
   };
   const gate = (): void =>
-    outbox.gate(Promise.resolve(), () => {
+    outbox.barrier(Promise.resolve(), () => {
       before = Buffer.concat(written).length;
     });
   await writeMessage(entry, { step, outbox, gate, stop: () => false });

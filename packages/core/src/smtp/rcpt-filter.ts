@@ -118,7 +118,7 @@ class Filter implements RcptFilter {
     if (this.#mode.type === 'over' || (this.#mode.type === 'text' && this.#mode.dropping)) return this.#step();
     for (const event of this.#replies.push(chunk)) {
       if (event.type === 'malformed') {
-        this.#finish('421 4.3.0 The server behind this gate does not speak SMTP');
+        this.#finish('421 4.3.0 The server behind this port does not speak SMTP');
         break;
       }
       this.#answer(event.reply);
@@ -221,7 +221,7 @@ class Filter implements RcptFilter {
     const routed = given.startsWith('@') || /[%!@]/.test(localPartOf(path));
     if (!routed && (domain === '' || this.#domains.has(domain))) return undefined;
     this.#refused.push(given);
-    return '550 5.7.1 No mail for that address is taken through this gate';
+    return '550 5.7.1 No mail for that address is taken here';
   }
 
   /** An answer of our own, in its turn. */

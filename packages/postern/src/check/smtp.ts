@@ -1,6 +1,6 @@
 /** The SMTP layers of a check. */
 import { deadline, type Env, formatTarget, type Link, LinkError, quoteAll, runFar } from '@postern/core';
-import { DeliveryError, findSmtp, greetSmtp, wayOf } from '@postern/smtp';
+import { DeliveryError, findSmtp, greetSmtp, protocolOf } from '@postern/smtp';
 import { PosternError } from '../base/errors.ts';
 import { smtpTarget } from '../config/host.ts';
 import type { HostValues, RouteValues } from '../config/schema.ts';
@@ -21,14 +21,14 @@ export interface SmtpCheck {
 /** Tries what takes mail on a host. Resolves with what was found and what should be changed; rejects with why it does not work. */
 export async function checkSmtp(o: SmtpCheck): Promise<{ detail: string; warnings: readonly string[] }> {
   const target = smtpTarget(o.values);
-  const way = wayOf(target);
+  const protocol = protocolOf(target);
   if (target.type !== 'exec') return { detail: await greetSmtp(o.link, target, o), warnings: bsmtpWarnings(o) };
-  if (way === 'smtp' || way === 'lmtp') {
+  if (protocol === 'smtp' || protocol === 'lmtp') {
     const detail = await greetSmtp(o.link, target, o).catch((error: unknown) => suggest(error, o));
     return { detail, warnings: [...netcatWarnings(target.command), ...bsmtpWarnings(o)] };
   }
   await mustExist(target.command, o);
-  const does = way === 'batch' ? 'reads batches' : 'takes one message a run';
+  const does = protocol === 'bsmtp' ? 'reads batches' : 'takes one message a run';
   return { detail: `\`${target.command}\` ${does}`, warnings: [SAYS_NOTHING] };
 }
 

@@ -201,7 +201,7 @@ describe('a reverse forward with domains', () => {
     const port = await closedPort();
     await using it = await set({ host: '127.0.0.1', port }, { domains: ['home.example'] });
     await it.next('reverse-listening');
-    expect(await dialogue(it.port(), [])).toEqual(['421 4.4.1 The mail server behind this gate does not answer']);
+    expect(await dialogue(it.port(), [])).toEqual(['421 4.4.1 The mail server behind this port does not answer']);
   });
 
   test('a local server that hangs up has its last reply passed on', async () => {

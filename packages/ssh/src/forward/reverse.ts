@@ -231,6 +231,6 @@ async function refuse(channel: Channel, smtp: boolean): Promise<void> {
     return;
   }
   channel.stream.resume();
-  channel.stream.end('421 4.4.1 The mail server behind this gate does not answer\r\n');
+  channel.stream.end('421 4.4.1 The mail server behind this port does not answer\r\n');
   await channel.exit;
 }

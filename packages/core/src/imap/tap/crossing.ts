@@ -3,16 +3,7 @@ import type { Flight } from './flight.ts';
 import { Fresh } from './fresh.ts';
 import { lookUp } from './look-up.ts';
 import type { Mailbox } from './mailbox.ts';
-
-/** A command without its tag. */
-export type Question = string;
-
-/** What a question was answered: its tagged line, and the whole responses to all questions asked with it. */
-export interface Answer {
-  readonly status: string;
-  readonly line: string;
-  readonly responses: readonly Buffer[];
-}
+import type { Answer, Question } from './question.ts';
 
 /** How it ended. */
 export type CrossingResult =

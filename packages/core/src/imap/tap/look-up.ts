@@ -2,11 +2,11 @@
  * What became of commands that must not run twice: they are looked for where they lead, behind what was there before them. The old session
  * is over by then. Servers answer in order: what was not done leaves all behind it undone.
  */
-import type { Answer, Question } from './crossing.ts';
 import { type Flight, gone } from './flight.ts';
 import { allOf, listed } from './fresh.ts';
 import { MAX_CANDIDATES } from './limits.ts';
 import type { Mailbox } from './mailbox.ts';
+import type { Answer, Question } from './question.ts';
 import { formatSet } from './sets.ts';
 import { quoted } from './words.ts';
 

@@ -1,12 +1,13 @@
 /** A new far session is brought to where the client believes it is: questions, then what was cut, then what is new. Nothing of it is shown. */
 import { compare } from './compare.ts';
-import type { Crossing, CrossingResult, Question } from './crossing.ts';
+import type { Crossing, CrossingResult } from './crossing.ts';
 import { finish } from './ending.ts';
 import type { Piece } from './framing.ts';
 import type { Fresh } from './fresh.ts';
 import { untagged } from './hearing.ts';
 import { MAX_OWN_ANSWER } from './limits.ts';
 import type { Mailbox } from './mailbox.ts';
+import type { Question } from './question.ts';
 import { pump } from './sending.ts';
 import type { Resumed, Route, TapState } from './state.ts';
 import { mayTellExpunge, tailOf, tellExpunged, track } from './telling.ts';

@@ -18,7 +18,7 @@ import { runSession } from './session.ts';
 import type { SessionResult, Upgrade } from './session-options.ts';
 
 /** What makes one kind of courier. */
-export interface EngineOptions {
+export interface SessionsOptions {
   /** Opens what the next session runs over. `receipt`: what the far side may keep. */
   open(o: { signal: AbortSignal; receipt: string | undefined }): Promise<Channel>;
   /** The client of the next session, after the channel is open. */
@@ -46,7 +46,7 @@ interface Result extends SessionResult {
 const MAX_RETURNS = 10;
 
 /** A courier that runs session after session, as long as each gets somewhere, until the batch is exhausted. */
-export function createEngine(o: EngineOptions): Courier {
+export function createSessions(o: SessionsOptions): Courier {
   const run = async (source: JobSource, report: CourierReport, number: number): Promise<Result> => {
     const { env, onEvent, skipNoise, windows, upgrade } = o;
     const receipt = o.receiptName();

@@ -8,8 +8,8 @@ import { deliver, makeEntry, makeReport, type Told, toBatch } from './courier.te
 import { createCourier } from './courier.ts';
 import { DeliveryError } from './error.ts';
 import { findSmtp } from './probe.ts';
+import { asArgument, checkedCommand, protocolOf, submitCommand } from './protocol.ts';
 import { processLink } from './real.test-util.ts';
-import { asArgument, checkedCommand, submitCommand, wayOf } from './way.ts';
 
 const RULES = { refuse: { no: '5.1.1 no such user here' } };
 const exec = (command: string): Target => ({ type: 'exec', command });
@@ -24,9 +24,16 @@ describe('a way', () => {
       '/usr/lib/sendmail -i',
       'sendmail',
     ];
-    expect(ways.map((command) => wayOf(exec(command)))).toEqual(['smtp', 'smtp', 'batch', 'batch', 'submit', 'submit']);
-    expect(wayOf({ type: 'unix', path: '/run/lmtp' })).toBe('lmtp');
-    expect(wayOf({ type: 'tcp', host: 'localhost', port: 25 })).toBe('smtp');
+    expect(ways.map((command) => protocolOf(exec(command)))).toEqual([
+      'smtp',
+      'smtp',
+      'bsmtp',
+      'bsmtp',
+      'submit',
+      'submit',
+    ]);
+    expect(protocolOf({ type: 'unix', path: '/run/lmtp' })).toBe('lmtp');
+    expect(protocolOf({ type: 'tcp', host: 'localhost', port: 25 })).toBe('smtp');
   });
   test('by command line takes no address for an option, and runs none', () => {
     const evil = parseForwardPath("-oQ/tmp'`id`$x@gate.test");
@@ -137,10 +144,10 @@ for (const kind of ['exim', 'postfix'] as const) {
     });
     if (kind === 'exim') {
       test('`exim -bS` takes a batch', async () => {
-        const entry = makeEntry({ id: 'a', from: 's@home.test', message: TRICKY.replace('tricky', 'batch') });
+        const entry = makeEntry({ id: 'a', from: 's@home.test', message: TRICKY.replace('tricky', 'bsmtp') });
         const told = await send([entry], exec('sendmail -bS'));
         expect(told.lines).toEqual(['a attempting', 'a joe@gate.test delivered 250']);
-        const [message] = await arrived('batch', 1);
+        const [message] = await arrived('bsmtp', 1);
         expect(body(message)).toBe('.\n..dots\nFrom here\nRCPT TO:<x@y>\n.\nend\n');
         expect(message).toMatch(/Return-path: <s@home\.test>/i);
       });

@@ -2,18 +2,18 @@
 import { type ForwardPath, localPartOf, quoteAll, type ReversePath, type Target } from '@postern/core';
 
 /**
- * How mail goes into a target: `smtp` and `lmtp` are spoken, `batch` is BSMTP for a program that answers nothing, `submit` is one message on
+ * How mail goes into a target: `smtp` and `lmtp` are spoken, `bsmtp` is written in one go for a program that answers nothing, `submit` is one message on
  * standard input with its envelope on the command line.
  */
-export type MailProtocol = 'smtp' | 'lmtp' | 'batch' | 'submit';
+export type MailProtocol = 'smtp' | 'lmtp' | 'bsmtp' | 'submit';
 
 /** What a target is by its name: `exim -bS` and `rsmtp` read batches, `sendmail` without `-bs` takes one message, a Unix socket speaks LMTP. */
-export function wayOf(target: Target): MailProtocol {
+export function protocolOf(target: Target): MailProtocol {
   if (target.type === 'unix') return 'lmtp';
   if (target.type !== 'exec') return 'smtp';
   const words = target.command.trim().split(/\s+/);
   const program = words[0]?.split('/').at(-1) ?? '';
-  if (words.includes('-bS') || program === 'rsmtp' || program === 'bsmtp') return 'batch';
+  if (words.includes('-bS') || program === 'rsmtp' || program === 'bsmtp') return 'bsmtp';
   const mailer = /^(sendmail|exim4?|msmtp|dma|nullmailer-inject)$/.test(program);
   return mailer && !words.includes('-bs') ? 'submit' : 'smtp';
 }
