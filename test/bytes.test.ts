@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { type Gate, readMaildir } from '@postern/gate';
 import { seededRandom } from '@postern/testkit';
 import { startPostfix, startRig } from '@postern/testkit/rig';
+import { simpleParser } from 'mailparser';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hostPort, makePlace, PLAIN, type Up, up } from './support/postern.ts';
 
@@ -33,6 +34,14 @@ async function send(address: string | undefined, octets: Buffer): Promise<string
   const last = await reply();
   socket.end('QUIT\r\n');
   return last;
+}
+
+/** The message of that name, once it lies in the Maildir; latin1, with LF line ends. */
+async function arrived(gate: Gate, key: string): Promise<string> {
+  const find = async (): Promise<Buffer | undefined> =>
+    (await readMaildir(gate.maildir)).find((bytes) => bytes.includes(`<${key}@brook.test>`));
+  await expect.poll(find, { timeout: 60_000 }).toBeDefined();
+  return (await find())?.toString('latin1') ?? '';
 }
 
 /** Lines of every awkward kind a message may hold. */
@@ -83,15 +92,26 @@ describe.each(['exim', 'postfix'] as const)('%s over there', (kind) => {
     const key = name.replace(/\W/g, '-');
     const message = Buffer.concat([Buffer.from(HEADER.replace('KEY', key)), body]);
     expect(await send(daemon.smtp[0], message)).toMatch(/^250 /);
-    const find = async (): Promise<Buffer | undefined> =>
-      (await readMaildir(gate.maildir)).find((bytes) => bytes.includes(`<${key}@brook.test>`));
-    await expect.poll(find, { timeout: 60_000 }).toBeDefined();
-    // The Maildir holds LF line ends.
-    const got = (await find())?.toString('latin1') ?? '';
+    const got = await arrived(gate, key);
     const want = message.toString('latin1').replaceAll('\r\n', '\n');
     const start = got.indexOf('From: ada@brook.test\n');
     // Both servers end the header with an empty line where there was none.
     expect(got.slice(start).replace(/\n+$/, '\n')).toBe(want.replace(/\n+$/, '\n'));
     expect(got.slice(0, start)).toMatch(/^Received: /m);
+  });
+
+  test('a line over 998 octets is encoded on its way, and reads the same', async () => {
+    const text = `Grüße ${'wort '.repeat(700)}`;
+    const head = HEADER.replace('KEY', 'long');
+    expect(await send(daemon.smtp[0], Buffer.from(`${head}\r\nshort\r\n${text}\r\n.dot\r\n`))).toMatch(/^250 /);
+    const got = await arrived(gate, 'long');
+    expect(Math.max(...got.split('\n').map((line) => line.length))).toBeLessThanOrEqual(998);
+    expect((await simpleParser(Buffer.from(got, 'latin1'))).text?.trimEnd()).toBe(`short\n${text}\n.dot`);
+  });
+
+  test('a signed message with such a line leaves as it is', async () => {
+    const signed = `DKIM-Signature: v=1\r\n${HEADER.replace('KEY', 'signed')}\r\n${'x'.repeat(1500)}\r\n`;
+    expect(await send(daemon.smtp[0], Buffer.from(signed))).toMatch(/^250 /);
+    expect(await arrived(gate, 'signed')).toContain(`\n${'x'.repeat(1500)}\n`);
   });
 });

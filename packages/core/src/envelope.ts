@@ -29,6 +29,8 @@ export interface Envelope {
   readonly recipients: readonly Recipient[];
   /** BODY= parameter (RFC 6152); `8BITMIME` when any octet is above 127. */
   readonly body: '7BIT' | '8BITMIME';
+  /** The message has lines over 998 octets, which no server must take (RFC 5321 §4.5.3.1.6): it leaves encoded. */
+  readonly longLines?: true;
   /** True when an address or a header needs SMTPUTF8 (RFC 6531). */
   readonly smtputf8: boolean;
   /** RET= parameter (RFC 3461 §4.3). */

@@ -92,6 +92,7 @@ export { createReplyParser, formatReply, type ReplyEvent, type ReplyParser } fro
 export { isGoodbye, type SessionEnd, type TransactionReplies, type Verdict, verdicts } from './smtp/verdict.ts';
 export { decodeXtext, encodeXtext } from './smtp/xtext.ts';
 export {
+  type AcceptOptions,
   type EntryState,
   type JournalRecord,
   type Notice,

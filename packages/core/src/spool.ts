@@ -106,18 +106,22 @@ export interface EntryState {
   readonly unresolved: Entry['unresolved'];
 }
 
+/** Options of {@link SpoolWriter.accept}. */
+export interface AcceptOptions {
+  readonly signal?: AbortSignal;
+  readonly id?: EntryId;
+  readonly longLines?: () => boolean;
+}
+
 /** What takes mail in: all a listener, `sendmail` or a script needs. */
 export interface SpoolWriter {
   /**
    * Resolves when the entry is durable (file and directory synced). Rejects with a `SpoolError` (`no-space`, `io`, `aborted`, `closed`) or
    * with what `message` throws; then nothing is kept. `id` (from `newEntryId`) names the entry where its name must be known before, as in
    * a `Received:` line. The envelope's `body` becomes `8BITMIME` when an octet above 127 is seen.
+   * `longLines` is asked when the message has ended, for the envelope's.
    */
-  accept(
-    envelope: Envelope,
-    message: AsyncIterable<Uint8Array>,
-    o?: { signal?: AbortSignal; id?: EntryId },
-  ): Promise<EntryId>;
+  accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o?: AcceptOptions): Promise<EntryId>;
 }
 
 /** The spool as its one owner has it. */

@@ -12,7 +12,7 @@ export type { Bounces } from './dsn/notify.ts';
 export { RelayError, type RelayErrorCode } from './errors.ts';
 export type { IntakeEvent, OnRelayEvent, RelayEvent, RunnerEvent } from './event.ts';
 export { createIntake, type Intake } from './intake/intake.ts';
-export { type IntakeOptions, MAX_RECIPIENTS, MAX_SESSIONS, SIZE_LIMIT } from './intake/options.ts';
+export { type IntakeOptions, type LongLines, MAX_RECIPIENTS, MAX_SESSIONS, SIZE_LIMIT } from './intake/options.ts';
 export type { IntakeTls } from './intake/smtp-session.ts';
 export type { HostCourier, RunnerOptions } from './queue/context.ts';
 export type { Waiting } from './queue/router.ts';

@@ -15,6 +15,7 @@ import {
   type ReplyParser,
   unsendable,
 } from '@postern/core';
+import { encoded, wantsEncoding } from './encoded.ts';
 import { DeliveryError } from './error.ts';
 import { type Job, withinLimits } from './jobs.ts';
 import { Outbox } from './outbox.ts';
@@ -32,7 +33,6 @@ import {
   WINDOW_START,
   WINDOW_STEP,
 } from './session-options.ts';
-import { inSevenBit, wantsSevenBit } from './seven-bit.ts';
 import { Watchdog } from './watchdog.ts';
 import { writeMessage } from './write-message.ts';
 
@@ -279,9 +279,11 @@ class Session {
   /** Submits a job, its message encoded where the server wants that; the session may end while it is read. */
   async #fitted(job: Job): Promise<void> {
     const { client, source } = this.#o;
-    if (client.dialogue === 'bsmtp' || !wantsSevenBit(job.entry, this.#machine.extensions)) return this.#submit(job);
+    // What a batch leads to is not known before it is written (RFC 2442).
+    const extensions = client.dialogue === 'bsmtp' ? undefined : this.#machine.extensions;
+    if (!wantsEncoding(job.entry, extensions)) return this.#submit(job);
     try {
-      const entry = await inSevenBit(job.entry);
+      const entry = await encoded(job.entry, extensions);
       if (this.#error === undefined) this.#submit({ ...job, entry });
       else source.putBack(job);
     } catch (cause) {

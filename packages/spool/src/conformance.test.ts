@@ -56,6 +56,28 @@ describe.each(Object.entries(KINDS))('a spool %s', (_, kind) => {
     expect(spool.get(second)).toMatchObject({ envelope: { body: '7BIT' }, recipients: [{ to: 'b@y.example' }] });
   });
 
+  test('knows of lines that must be encoded once the message has ended, and still when it is opened again', async () => {
+    const { spool, again } = await kind.open();
+    let ended = false;
+    async function* message(text: string): AsyncGenerator<Uint8Array> {
+      yield Buffer.from(text);
+      ended = true;
+    }
+    const longLines = (): boolean => ended;
+    const plain = await spool.accept(envelopeTo(to), message('a: b\r\n\r\nx'), { longLines });
+    const eight = await spool.accept(envelopeTo(to), message('a: b\r\n\r\n\u00e9'), { longLines });
+    const short = await spool.accept(envelopeTo(to), message('a: b\r\n'), { longLines: () => false });
+    const facts = (of: Spool): unknown[] =>
+      [plain, eight, short].map((id) => [of.get(id)?.envelope.body, of.get(id)?.envelope.longLines]);
+    const wanted = [
+      ['7BIT', true],
+      ['8BITMIME', true],
+      ['7BIT', undefined],
+    ];
+    expect(facts(spool)).toEqual(wanted);
+    expect(facts(await again())).toEqual(wanted);
+  });
+
   test('keeps nothing of a message that breaks off, or is given up', async () => {
     const { spool } = await kind.open();
     const broken = new Error('the client left');

@@ -1,7 +1,7 @@
 /**
  * Format 1 of an entry's file, readable with `less`:
  *
- *     Postern-Spool: 1 crc=8hex header=8digits size=16digits arrived=16digits sha256=64hex body=7BIT____|8BITMIME LF
+ *     Postern-Spool: 1 crc=8hex header=8digits size=16digits arrived=16digits sha256=64hex body=7BIT____|8BITMIME|7BITLONG|8BITLONG LF
  *     {"from":"…","recipients":[…],…} LF
  *     LF
  *     the message, byte for byte
@@ -27,6 +27,7 @@ export const LINE_ONE: number = fixedLine({
   arrived: 0,
   sha256: '0'.repeat(64),
   eightBit: false,
+  longLines: false,
 }).length;
 
 /** What the header says of an entry, beside the envelope. */
@@ -41,6 +42,8 @@ export interface Header {
   readonly sha256: string;
   /** The message has octets above 127. */
   readonly eightBit: boolean;
+  /** It has lines over 998 octets. */
+  readonly longLines: boolean;
 }
 
 /** A header and the envelope as the JSON it was stored as. */
@@ -52,10 +55,15 @@ function digits(value: number, width: number): string {
   return String(Math.floor(value)).padStart(width, '0');
 }
 
+function bodyWord({ eightBit, longLines }: Header): string {
+  if (longLines) return eightBit ? '8BITLONG' : '7BITLONG';
+  return eightBit ? '8BITMIME' : '7BIT____';
+}
+
 function fixedLine(header: Header, crc = '00000000'): Buffer {
   return Buffer.from(
     `Postern-Spool: ${FORMAT} crc=${crc} header=${digits(header.headerLength, 8)} size=${digits(header.size, 16)} ` +
-      `arrived=${digits(header.arrived, 16)} sha256=${header.sha256} body=${header.eightBit ? '8BITMIME' : '7BIT____'}\n`,
+      `arrived=${digits(header.arrived, 16)} sha256=${header.sha256} body=${bodyWord(header)}\n`,
     'latin1',
   );
 }
@@ -75,7 +83,7 @@ export function lineOne(header: Omit<Header, 'headerLength'>, lines: Uint8Array)
 const CRC_AT = `Postern-Spool: ${FORMAT} crc=`.length;
 const NO_CRC: Uint8Array = Buffer.from('00000000');
 const LINE_PATTERN =
-  /^Postern-Spool: 1 crc=([0-9a-f]{8}) header=(\d{8}) size=(\d{16}) arrived=(\d{16}) sha256=([0-9a-f]{64}) body=(7BIT____|8BITMIME)\n$/;
+  /^Postern-Spool: 1 crc=([0-9a-f]{8}) header=(\d{8}) size=(\d{16}) arrived=(\d{16}) sha256=([0-9a-f]{64}) body=(7BIT____|8BITMIME|7BITLONG|8BITLONG)\n$/;
 
 /** What a header's first bytes are. */
 export type ReadHeader =
@@ -109,14 +117,17 @@ export function readHeader(bytes: Buffer): ReadHeader {
     size: Number(size),
     arrived: Number(arrived),
     sha256,
-    eightBit: body === '8BITMIME',
+    eightBit: body?.startsWith('8BIT') === true,
+    longLines: body?.endsWith('LONG') === true,
     envelopeJson: bytes.toString('utf8', LINE_ONE, headerLength - 2),
   };
   return { type: 'header', header };
 }
 
 /** The envelope of a stored header. */
-export function storedEnvelope(header: Pick<StoredHeader, 'envelopeJson' | 'eightBit'>): Envelope {
+export function storedEnvelope(header: Pick<StoredHeader, 'envelopeJson' | 'eightBit' | 'longLines'>): Envelope {
   const envelope = JSON.parse(header.envelopeJson) as Envelope;
-  return header.eightBit && envelope.body !== '8BITMIME' ? { ...envelope, body: '8BITMIME' } : envelope;
+  const body = header.eightBit && envelope.body !== '8BITMIME' ? { body: '8BITMIME' as const } : undefined;
+  if (body === undefined && !header.longLines) return envelope;
+  return { ...envelope, ...body, ...(header.longLines ? { longLines: true as const } : {}) };
 }

@@ -32,6 +32,7 @@ export interface Slot {
   readonly size: number;
   readonly arrived: number;
   readonly eightBit: boolean;
+  readonly longLines: boolean;
   readonly envelopeJson: string;
   /** Undefined while nothing was recorded. */
   journal: Journal | undefined;
@@ -55,8 +56,8 @@ export type Found =
 
 /** A slot from a header that is known. */
 export function slotOf(id: EntryId, header: StoredHeader): Slot {
-  const { size, arrived, eightBit, envelopeJson } = header;
-  return { id, size, arrived, eightBit, envelopeJson, journal: undefined };
+  const { size, arrived, eightBit, longLines, envelopeJson } = header;
+  return { id, size, arrived, eightBit, longLines, envelopeJson, journal: undefined };
 }
 
 /** Reads the header of an open file. `buffer` is scratch space. */

@@ -4,6 +4,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { join } from 'node:path';
 import {
+  type AcceptOptions,
   type EntryId,
   type EntryState,
   type Env,
@@ -236,16 +237,12 @@ class OwnedSpool implements Spool {
     onEvent({ type: 'corrupt', id, reason, path: join(this.#store.corrupt, id) });
   }
 
-  #state({ id, size, arrived, envelopeJson, eightBit, journal }: Slot): EntryState {
-    const envelope = storedEnvelope({ envelopeJson, eightBit });
+  #state({ id, size, arrived, envelopeJson, eightBit, longLines, journal }: Slot): EntryState {
+    const envelope = storedEnvelope({ envelopeJson, eightBit, longLines });
     return journal?.ledger.state({ id, size, arrived, envelope }) ?? untouched({ id, size, arrived, envelope });
   }
 
-  async accept(
-    envelope: Envelope,
-    message: AsyncIterable<Uint8Array>,
-    o: { signal?: AbortSignal; id?: EntryId } = {},
-  ): Promise<EntryId> {
+  async accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o: AcceptOptions = {}): Promise<EntryId> {
     return await this.#store.accept(envelope, message, o);
   }
 

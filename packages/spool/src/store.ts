@@ -5,7 +5,16 @@
 import { isAscii } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { join, resolve } from 'node:path';
-import { type EntryId, type Env, type Envelope, isEntryId, newEntryId, raceAbort, SpoolError } from '@postern/core';
+import {
+  type AcceptOptions,
+  type EntryId,
+  type Env,
+  type Envelope,
+  isEntryId,
+  newEntryId,
+  raceAbort,
+  SpoolError,
+} from '@postern/core';
 import {
   DirectorySync,
   type Disk,
@@ -104,19 +113,11 @@ export class Store {
     return work;
   }
 
-  accept(
-    envelope: Envelope,
-    message: AsyncIterable<Uint8Array>,
-    o: { signal?: AbortSignal; id?: EntryId },
-  ): Promise<EntryId> {
+  accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o: AcceptOptions): Promise<EntryId> {
     return this.track(this.#accept(envelope, message, o));
   }
 
-  async #accept(
-    envelope: Envelope,
-    message: AsyncIterable<Uint8Array>,
-    o: { signal?: AbortSignal; id?: EntryId },
-  ): Promise<EntryId> {
+  async #accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o: AcceptOptions): Promise<EntryId> {
     this.check();
     const { disk } = this.#o;
     const id = o.id ?? newEntryId(this.#o.env);
@@ -129,7 +130,7 @@ export class Store {
       await this.room(0);
       const fd = await disk.create(draft);
       try {
-        header = await this.#write(fd, envelope, message, o.signal);
+        header = await this.#write(fd, envelope, message, o);
         await this.#syncFile(fd);
       } finally {
         await disk.close(fd);
@@ -166,7 +167,7 @@ export class Store {
     fd: number,
     envelope: Envelope,
     message: AsyncIterable<Uint8Array>,
-    signal: AbortSignal | undefined,
+    { signal, longLines }: AcceptOptions,
   ): Promise<StoredHeader> {
     const { disk, env } = this.#o;
     const lines = envelopeLines(envelope);
@@ -206,7 +207,7 @@ export class Store {
         await this.room(0);
       }
     }
-    const header = { size, arrived, sha256: hash.digest('hex'), eightBit };
+    const header = { size, arrived, sha256: hash.digest('hex'), eightBit, longLines: longLines?.() === true };
     const first = lineOne(header, lines);
     const whole = written === 0;
     if (whole) pending[0] = first;

@@ -21,6 +21,8 @@ export interface MessageFacts {
   readonly eightBit: boolean;
   /** The header (up to the first empty line) has an octet above 127: the envelope needs SMTPUTF8 (RFC 6532). */
   readonly eightBitHeader: boolean;
+  /** Some line is over 998 octets; only where that is allowed. */
+  readonly longLines: boolean;
   /** The last line ends in CRLF (true for an empty message). */
   readonly endsInCrlf: boolean;
 }
@@ -49,8 +51,8 @@ function finder(chunk: Uint8Array, octet: number): Finder {
   };
 }
 
-/** Makes a {@link MessageChecker}. */
-export function createMessageChecker(): MessageChecker {
+/** Makes a {@link MessageChecker}; `longLines`: a line over 998 octets is no fault, and told of at the end. */
+export function createMessageChecker(o: { readonly longLines?: boolean } = {}): MessageChecker {
   let fault: MessageFault | undefined;
   let size = 0;
   let line = 1;
@@ -59,6 +61,7 @@ export function createMessageChecker(): MessageChecker {
   let eightBit = false;
   let inHeader = true;
   let eightBitHeader = false;
+  let longLines = false;
 
   const scan = (chunk: Uint8Array): MessageFault['type'] | undefined => {
     const ascii = isAscii(chunk);
@@ -75,7 +78,10 @@ export function createMessageChecker(): MessageChecker {
       }
       const end = Math.min(nextCr(at), nextLf(at), nextNul(at));
       lineOctets += end - at;
-      if (lineOctets > MAX_TEXT_LINE_OCTETS) return 'long-line';
+      if (lineOctets > MAX_TEXT_LINE_OCTETS) {
+        if (o.longLines !== true) return 'long-line';
+        longLines = true;
+      }
       if (!ascii && !isAscii(chunk.subarray(at, end))) {
         eightBit = true;
         eightBitHeader ||= inHeader;
@@ -99,7 +105,7 @@ export function createMessageChecker(): MessageChecker {
     end() {
       if (fault === undefined && afterCr) fault = { type: 'bare-cr', line };
       if (fault !== undefined) return { type: 'unfit', fault };
-      return { type: 'fit', facts: { size, eightBit, eightBitHeader, endsInCrlf: lineOctets === 0 } };
+      return { type: 'fit', facts: { size, eightBit, eightBitHeader, longLines, endsInCrlf: lineOctets === 0 } };
     },
   };
 }

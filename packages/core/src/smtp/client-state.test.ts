@@ -84,7 +84,7 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
       EHLO,
       ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
       [
-        '550 no',
+        '550 5.1.8 no',
         '<settled failed> | MAIL FROM:<me@home.test>',
         'ready lockstep; careful 3; awaits mail 1; open 1 rcpt',
       ],

@@ -161,13 +161,22 @@ describe('the message checker', () => {
     return checker.end();
   };
   const cases: [string, unknown][] = [
-    ['', { type: 'fit', facts: { size: 0, eightBit: false, eightBitHeader: false, endsInCrlf: true } }],
-    ['a: b\r\n\r\nx', { type: 'fit', facts: { size: 9, eightBit: false, eightBitHeader: false, endsInCrlf: false } }],
+    [
+      '',
+      { type: 'fit', facts: { size: 0, eightBit: false, eightBitHeader: false, longLines: false, endsInCrlf: true } },
+    ],
+    [
+      'a: b\r\n\r\nx',
+      { type: 'fit', facts: { size: 9, eightBit: false, eightBitHeader: false, longLines: false, endsInCrlf: false } },
+    ],
     [
       'a: b\r\n\r\n\u00ff\r\n',
-      { type: 'fit', facts: { size: 11, eightBit: true, eightBitHeader: false, endsInCrlf: true } },
+      { type: 'fit', facts: { size: 11, eightBit: true, eightBitHeader: false, longLines: false, endsInCrlf: true } },
     ],
-    ['a: \u00ff\r\n\r\n', { type: 'fit', facts: { size: 8, eightBit: true, eightBitHeader: true, endsInCrlf: true } }],
+    [
+      'a: \u00ff\r\n\r\n',
+      { type: 'fit', facts: { size: 8, eightBit: true, eightBitHeader: true, longLines: false, endsInCrlf: true } },
+    ],
     ['a\nb', { type: 'unfit', fault: { type: 'bare-lf', line: 1 } }],
     ['a\r\nb\rc', { type: 'unfit', fault: { type: 'bare-cr', line: 2 } }],
     ['a\r\nb\r', { type: 'unfit', fault: { type: 'bare-cr', line: 2 } }],

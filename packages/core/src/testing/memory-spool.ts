@@ -7,7 +7,7 @@ import { type EntryId, isEntryId, newEntryId } from '../entry.ts';
 import { type Env, raceAbort } from '../env.ts';
 import type { Envelope } from '../envelope.ts';
 import { Ledger } from '../ledger.ts';
-import { type EntryState, type JournalRecord, type Spool, SpoolError } from '../spool.ts';
+import { type AcceptOptions, type EntryState, type JournalRecord, type Spool, SpoolError } from '../spool.ts';
 
 /**
  * Options of a memory spool. The hooks stand where a disk would be: what they reject with, the caller gets; while they
@@ -60,18 +60,14 @@ class InMemory implements MemorySpool {
     }
   }
 
-  accept(
-    envelope: Envelope,
-    message: AsyncIterable<Uint8Array>,
-    o: { signal?: AbortSignal; id?: EntryId } = {},
-  ): Promise<EntryId> {
+  accept(envelope: Envelope, message: AsyncIterable<Uint8Array>, o: AcceptOptions = {}): Promise<EntryId> {
     return this.#track(this.#accept(envelope, message, o));
   }
 
   async #accept(
     envelope: Envelope,
     source: AsyncIterable<Uint8Array>,
-    { signal, id = newEntryId(this.#o.env) }: { signal?: AbortSignal; id?: EntryId },
+    { signal, id = newEntryId(this.#o.env), longLines }: AcceptOptions,
   ): Promise<EntryId> {
     this.#check();
     if (!isEntryId(id)) throw new RangeError(`${JSON.stringify(id)} is no entry id`);
@@ -80,7 +76,8 @@ class InMemory implements MemorySpool {
     await this.#o.beforeAccept?.(id);
     await this.#alive();
     const body: Envelope['body'] = isAscii(message) ? envelope.body : '8BITMIME';
-    const base = { id, size: message.length, arrived, envelope: { ...structuredClone(envelope), body } };
+    const long = longLines?.() === true ? { longLines: true as const } : {};
+    const base = { id, size: message.length, arrived, envelope: { ...structuredClone(envelope), body, ...long } };
     this.#kept.set(id, { base, message, records: [], ledger: new Ledger(), damaged: false });
     const state = this.get(id);
     if (state !== undefined) for (const listener of this.#listeners) listener(state);

@@ -1,5 +1,6 @@
 /** What a configuration and the words of `up` come to: listeners, hosts, routes. */
 import type { Continuity } from '@postern/imap';
+import type { LongLines } from '@postern/relay';
 import { PosternError } from '../base/errors.ts';
 import { type TlsFiles, tlsFiles } from '../tls/files.ts';
 import type { Config } from './load.ts';
@@ -39,7 +40,12 @@ export interface Plan {
   /** Every host that may be dialled, in order of mention. */
   readonly hosts: readonly string[];
   readonly imap: readonly ImapPlan[];
-  readonly smtp?: { readonly listen: readonly ListenAddress[]; readonly maxSize: number; readonly tls?: TlsPlan };
+  readonly smtp?: {
+    readonly listen: readonly ListenAddress[];
+    readonly maxSize: number;
+    readonly longLines: LongLines;
+    readonly tls?: TlsPlan;
+  };
   readonly routes: readonly RouteValues[];
 }
 
@@ -97,6 +103,7 @@ function planSmtp(config: Config, flag: ListenAddress | undefined): NonNullable<
   return {
     listen: flag === undefined ? (config.smtp?.listen ?? [DEFAULT_LISTEN.smtp]) : [flag],
     maxSize: config.smtp?.max_size ?? DEFAULT_MAX_SIZE,
+    longLines: config.smtp?.long_lines ?? 'encode',
     ...planTls(config, config.smtp),
   };
 }

@@ -1,5 +1,6 @@
 /** Every key of the configuration: its type, its bounds, what it accepts. */
 import { parseDomain, parseTarget } from '@postern/core';
+import type { LongLines } from '@postern/relay';
 import { z } from 'zod';
 import { checkRoutePattern } from './pattern.ts';
 import { expandPath, LISTEN_ACCEPTED, type ListenAddress, parseDuration, parseListen, parseSize } from './units.ts';
@@ -81,7 +82,13 @@ export interface FileValues {
   ssh_config?: string | undefined;
   host?: Record<string, HostValues> | undefined;
   imap?: ImapValues[] | undefined;
-  smtp?: (ListenerValues & { max_size?: number | undefined; helo?: string | undefined }) | undefined;
+  smtp?:
+    | (ListenerValues & {
+        max_size?: number | undefined;
+        helo?: string | undefined;
+        long_lines?: LongLines | undefined;
+      })
+    | undefined;
   access?: { allow?: AllowRule[] | undefined } | undefined;
   route?: RouteValues[] | undefined;
   forward?: { listen: ListenAddress; host: string; to: string; expose?: boolean | undefined }[] | undefined;
@@ -298,6 +305,7 @@ function makeSchema(o: SchemaContext): z.ZodType<FileValues, unknown> {
     smtp: table({
       listen: list(listen, 'listen addresses').optional(),
       max_size: size.optional(),
+      long_lines: oneOf(['encode', 'keep', 'refuse']).optional(),
       helo: helo.optional(),
       ...tls,
     }).optional(),

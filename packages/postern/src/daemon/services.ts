@@ -23,7 +23,7 @@ export const GRACE_MS = 2250;
 /** What an IMAP listener serves. */
 export type ImapSpec = Pick<ImapPlan, 'host' | 'tls' | 'continuity'>;
 /** What a listener of the relay serves. */
-export type SmtpSpec = Pick<NonNullable<Plan['smtp']>, 'maxSize' | 'tls'>;
+export type SmtpSpec = Pick<NonNullable<Plan['smtp']>, 'maxSize' | 'longLines' | 'tls'>;
 
 /** The listeners of a daemon by kind. */
 export interface Tables {
@@ -115,7 +115,7 @@ async function wantedSmtp(
   const tls = await secured(s, smtp.tls);
   return listen.map((address, at) => ({
     ...{ address, fd: activated(SMTP_SOCKET_NAME, at), spec },
-    serve: (listener) => serveSmtp(s, listener, { maxSize: smtp.maxSize, tls }),
+    serve: (listener) => serveSmtp(s, listener, { maxSize: smtp.maxSize, longLines: smtp.longLines, tls }),
   }));
 }
 
@@ -157,11 +157,11 @@ function serveImap(
 function serveSmtp(
   s: ServiceContext,
   listener: BoundListener,
-  { maxSize, tls }: { maxSize: number; tls: IntakeTls | undefined },
+  { maxSize, longLines, tls }: Omit<SmtpSpec, 'tls'> & { tls: IntakeTls | undefined },
 ): Service {
   const { spool, active, hosts, env, onQueueRun } = s;
   const intake = createIntake({
-    ...{ spool, env, onQueueRun, server: listener.server, sizeLimit: maxSize },
+    ...{ spool, env, onQueueRun, server: listener.server, sizeLimit: maxSize, longLines },
     routes: () => active.routes,
     directFor: directFrom(hosts, active, env),
     admit: admit(s, listener),

@@ -4,8 +4,8 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import type { Env, SpoolWriter } from '@postern/core';
-import { type CompiledRoutes, createIntake } from '@postern/relay';
+import { defined, type Env, type SpoolWriter } from '@postern/core';
+import { type CompiledRoutes, createIntake, type LongLines } from '@postern/relay';
 
 /** What {@link serveStdio} joins. */
 export interface StdioOptions {
@@ -16,6 +16,7 @@ export interface StdioOptions {
   readonly hostname: string;
   /** Octets; the intake's own limit when absent. */
   readonly sizeLimit?: number | undefined;
+  readonly longLines?: LongLines | undefined;
   readonly env: Env;
 }
 
@@ -38,7 +39,7 @@ export async function serveStdio(o: StdioOptions): Promise<void> {
       routes: () => o.routes,
       admit: () => Promise.resolve({ type: 'open', who: 'stdio' }),
       hostname: o.hostname,
-      ...(o.sizeLimit === undefined ? {} : { sizeLimit: o.sizeLimit }),
+      ...defined({ sizeLimit: o.sizeLimit, longLines: o.longLines }),
       env: o.env,
     });
     await session(path, o);

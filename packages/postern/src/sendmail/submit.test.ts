@@ -181,13 +181,33 @@ describe('a message given to sendmail', () => {
     ['there is no address in it', '-t', 'To: two words\n\n', 65],
     ['a@b@c', 'a@b@c', '\n', 65],
     ['a sender is one address', '-f a@x,b@x c@x', '\n', 65],
-    ['the header holds a NUL', 'a@x', 'Subject: a\0b\n\nx', 65],
-    ['signed or encrypted', 'a@x', `DKIM-Signature: v=1\n\n${'x'.repeat(999)}\n`, 65],
+    ['signed or encrypted', 'a@x', 'DKIM-Signature: v=1\n\na\0b\n', 65],
     ['the header is over', 'a@x', `${'X-Y: 1\n'.repeat(200_000)}\n`, 65],
   ])('a message is refused: %s', async (message, argv, text, status) => {
     const failed = await send(argv, text).catch((error: PosternError) => error);
     expect((failed as PosternError).message).toContain(message);
     expect((failed as PosternError).status).toBe(status);
+  });
+
+  test.each([
+    ['a signed line', `DKIM-Signature: v=1\n\n${'x'.repeat(999)}\n`],
+    ['a signed part', `Content-Type: multipart/signed; boundary=b\n\n--b\n\n${'x'.repeat(999)}\n--b--\n`],
+    ['text between parts', `Content-Type: multipart/mixed; boundary=b\n\n${'x'.repeat(999)}\n--b\n\ny\n--b--\n`],
+    ['an encoding of its own', `Content-Transfer-Encoding: x-uuencode\n\n${'x'.repeat(999)}\n`],
+    ['a header line without a blank', `X-Y:${'x'.repeat(999)}\n\nx\n`],
+  ])('goes as it is where no encoding reaches a long line: %s', async (_what, text) => {
+    const taken = await send('-i a@x', `${whole}${text}`);
+    expect(taken.text.endsWith(text.replaceAll('\n', '\r\n'))).toBe(true);
+  });
+
+  test.each([
+    ['the header', 'Subject: a\0b\rc\n\nx\n'],
+    ['text between parts', 'Content-Type: multipart/mixed; boundary=b\n\na\0b\rc\n--b\n\ny\n--b--\n'],
+  ])('has a blank where no encoding reaches a NUL or a bare CR, however it is read: in %s', async (_where, text) => {
+    const wanted = `${whole}${text}`.replace('\0', ' ').replace('\r', ' ').replaceAll('\n', '\r\n');
+    for (const [, chunks] of splits(Buffer.from(`${whole}${text}`, 'latin1'), 3)) {
+      expect((await send('-i a@x', chunks)).text.endsWith(wanted)).toBe(true);
+    }
   });
 
   test.each([

@@ -30,6 +30,7 @@ export async function takeMail(
         ...{ input: o.stdin, output: o.stdout, spool, hostname: identity.domain, env: systemEnv },
         routes: routes ?? toRoutes([{ match: ['*'], host: 'first' }]),
         sizeLimit: config.smtp?.max_size,
+        longLines: config.smtp?.long_lines,
       });
     }
     const refusal = (from: string, to: string): string | undefined =>

@@ -140,7 +140,8 @@ async function* render(input: DsnInput): AsyncGenerator<Uint8Array> {
 }
 
 function returnsFull({ kind, about }: DsnInput): boolean {
-  if (kind === 'delayed' || kind === 'relayed') return false;
+  // What would have to be encoded to be sent is not what was received.
+  if (kind === 'delayed' || kind === 'relayed' || about.envelope.longLines === true) return false;
   return about.envelope.ret === 'FULL' || (about.envelope.ret === undefined && about.size <= RETURN_BYTES);
 }
 

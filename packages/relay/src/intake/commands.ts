@@ -4,7 +4,7 @@ import type { SMTPServerDataStream, SMTPServerOptions, SMTPServerSession } from 
 import type { OnRelayEvent } from '../event.ts';
 import { type Route, routeKey } from '../route/routes.ts';
 import { CutThrough } from './cut-through.ts';
-import { type IntakeOptions, MAX_RECIPIENTS } from './options.ts';
+import { type IntakeOptions, type LongLines, MAX_RECIPIENTS } from './options.ts';
 import { envelopeOf, receive, recipientOf, relay, type SessionState, type Transaction } from './receive.ts';
 import { lacksSmtputf8, type PathCommand, type Refusal, replyError } from './smtp-session.ts';
 
@@ -16,6 +16,7 @@ type Answered = (error?: Error | null) => void;
 /** What the answers depend on. */
 export interface CommandContext extends Pick<IntakeOptions, 'spool' | 'routes' | 'hostname' | 'directFor' | 'env'> {
   readonly sizeLimit: number;
+  readonly longLines: LongLines;
   readonly onEvent: OnRelayEvent;
   readonly sessions: ReadonlyMap<SMTPServerSession, SessionState>;
   /** A draining session's message is over. */

@@ -20,14 +20,17 @@ export async function listen(
     admission?: Admission | (() => Promise<Admission>);
     store?: () => Promise<void>;
     match?: string[];
+    /** What it is said of long lines once a message has ended. */
+    told?: (longLines: boolean | undefined) => void;
   } = {},
 ): Promise<{ intake: Intake; port: number; taken: Taken[]; events: RelayEvent[] }> {
   const taken: Taken[] = [];
   const events: RelayEvent[] = [];
   const spool: SpoolWriter = {
-    async accept(envelope, message, { id = newEntryId(systemEnv), signal } = {}) {
+    async accept(envelope, message, { id = newEntryId(systemEnv), signal, longLines } = {}) {
       const chunks: Uint8Array[] = [];
       for await (const chunk of message) chunks.push(chunk);
+      o.told?.(longLines?.());
       await o.store?.();
       signal?.throwIfAborted();
       taken.push({ id, envelope, text: Buffer.concat(chunks).toString('latin1') });

@@ -361,7 +361,6 @@ describe('the message', () => {
     ['a bare LF before a dot', 'a\n..b\r\n'],
     ['a bare CR', 'a\rb\r\n'],
     ['a NUL', 'a\0b\r\n'],
-    ['a long line', `${'x'.repeat(999)}\r\n`],
     ['LF.LF', 'x\n.\nMAIL FROM:<evil@x.example>\r\n'],
     ['LF.CRLF', 'x\n.\r\nMAIL FROM:<evil@x.example>\r\n'],
     ['CR.CR', 'x\r.\rMAIL FROM:<evil@x.example>\r\n'],
@@ -375,6 +374,24 @@ describe('the message', () => {
       expect(taken).toEqual([]);
       expect(codes(await client.say('NOOP', 'MAIL FROM:<me@work.example>'))).toEqual(['250 2.0.0', '250 2.1.0']);
     }
+  });
+
+  test.each(['encode', 'keep', 'refuse'] as const)('with a long line, at every split: %s', async (longLines) => {
+    const said: (boolean | undefined)[] = [];
+    const text = `Subject: x\r\n\r\nshort\r\n${'x'.repeat(999)}\r\n`;
+    for (const [, chunks] of splits(Buffer.from(`${text}.\r\n`), 2)) {
+      const { reply, taken } = await sent(chunks, { longLines, told: (it) => said.push(it) });
+      if (longLines === 'refuse') {
+        expect(reply).toBe(
+          '554 5.6.0 Message refused: line 4 is longer than 998 octets; encode the part as quoted-printable or base64',
+        );
+      } else expect(reply).toMatch(/^250 /);
+      // What is in the spool is what came: it is encoded on its way out.
+      expect(taken.map((one) => one.text.endsWith(text.slice(text.indexOf('\r\n\r\n'))))).toEqual(
+        longLines === 'refuse' ? [] : [true],
+      );
+    }
+    expect(new Set(said)).toEqual(new Set(longLines === 'refuse' ? [] : [longLines === 'encode']));
   });
 
   test('of 998 octets a line is taken', async () => {

@@ -46,6 +46,7 @@ class SmtpIntake implements Intake {
       ...o,
       onEvent: this.#onEvent,
       sizeLimit: o.sizeLimit ?? SIZE_LIMIT,
+      longLines: o.longLines ?? 'encode',
       sessions: this.#states,
       onSettled: () => this.#settle(),
     });

@@ -14,6 +14,12 @@ export const MAX_SESSIONS = 1024;
 /** Silence of a client after which its session ends (RFC 5321 §4.5.3.2.7), milliseconds. */
 export const CLIENT_TIMEOUT_MS: number = 5 * 60_000;
 
+/**
+ * What becomes of a message with lines over 998 octets (RFC 5321 §4.5.3.1.6): it leaves encoded, as it is, or is refused with 554. One that passes straight
+ * through is not encoded.
+ */
+export type LongLines = 'encode' | 'keep' | 'refuse';
+
 /** Options of an intake. */
 export interface IntakeOptions {
   /** Where clients come from; made with `allowHalfOpen`. The caller makes it listen and closes it. */
@@ -26,6 +32,8 @@ export interface IntakeOptions {
   readonly hostname: string;
   /** Octets; {@link SIZE_LIMIT} when absent. */
   readonly sizeLimit?: number;
+  /** `encode` when absent. */
+  readonly longLines?: LongLines;
   /** What passes mail of routes with `queue: false` straight through; undefined, or no function, where nothing does. */
   readonly directFor?: (route: Route) => Direct | undefined;
   /** Asked for by a client's ETRN (RFC 1985), which is offered with it. */

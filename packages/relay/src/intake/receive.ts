@@ -7,6 +7,7 @@ import {
   type Env,
   type Envelope,
   type ForwardPath,
+  type MessageFacts,
   newEntryId,
   type Recipient,
   type Reply,
@@ -17,6 +18,7 @@ import {
 import type { SMTPServerDataStream } from 'smtp-server';
 import type { OnRelayEvent } from '../event.ts';
 import type { CutThrough } from './cut-through.ts';
+import type { LongLines } from './options.ts';
 import { notifyOf, type Refusal, type Session } from './smtp-session.ts';
 import { withTrace } from './trace.ts';
 
@@ -57,6 +59,7 @@ export interface ReceiveOptions {
   readonly spool: SpoolWriter;
   readonly hostname: string;
   readonly sizeLimit: number;
+  readonly longLines: LongLines;
   readonly env: Env;
   readonly onEvent: OnRelayEvent;
 }
@@ -64,6 +67,8 @@ export interface ReceiveOptions {
 interface Incoming {
   readonly id: EntryId;
   readonly transaction: Transaction;
+  /** Once it has ended: it has lines that must be encoded. */
+  readonly longLines: () => boolean;
   /** Checked, and with its trace line. */
   readonly message: AsyncIterable<Uint8Array>;
   /** For events. */
@@ -84,11 +89,14 @@ function incoming(o: ReceiveOptions, state: SessionState, stream: SMTPServerData
   // RFC 3848, RFC 6531 §4.3.
   const extended = transaction.smtputf8 ? 'UTF8SMTP' : 'ESMTP';
   const protocol = state.session.openingCommand !== 'EHLO' ? 'SMTP' : session.secure ? `${extended}S` : extended;
-  const checked = checkedMessage(stream, o.sizeLimit, () => {
+  let isLong = false;
+  const checked = checkedMessage(stream, o, (facts) => {
+    isLong = facts.longLines && o.longLines === 'encode';
     state.committing = true;
   });
   const who = admission.type === 'open' ? admission.who : 'password';
   return {
+    longLines: () => isLong,
     ...{ id, transaction, about: { id, session: session.id, peer: state.peer, who, from: transaction.from } },
     message: withTrace(checked, { hostname: o.hostname, id, protocol, at: o.env.wallNow() }),
   };
@@ -102,10 +110,14 @@ export async function receive(
 ): Promise<string | Refusal> {
   const mail = incoming(o, state, stream);
   if (mail === undefined) return GONE;
-  const { id, transaction, message, about } = mail;
+  const { id, transaction, message, longLines, about } = mail;
   try {
     const signal = state.message?.signal;
-    await o.spool.accept(envelopeOf(transaction), message, { id, ...(signal === undefined ? {} : { signal }) });
+    await o.spool.accept(envelopeOf(transaction), message, {
+      id,
+      longLines,
+      ...(signal === undefined ? {} : { signal }),
+    });
   } catch (error) {
     return refusalOf(error);
   }
@@ -176,10 +188,10 @@ async function* untilLeft(stream: SMTPServerDataStream): AsyncGenerator<Buffer> 
 /** The stream's bytes while they are fit to travel; the stream itself is left alone when the reader gives up. */
 async function* checkedMessage(
   stream: SMTPServerDataStream,
-  limit: number,
-  onEnd: () => void,
+  { sizeLimit: limit, longLines }: Pick<ReceiveOptions, 'sizeLimit' | 'longLines'>,
+  onEnd: (facts: MessageFacts) => void,
 ): AsyncGenerator<Uint8Array> {
-  const checker = createMessageChecker();
+  const checker = createMessageChecker({ longLines: longLines !== 'refuse' });
   let size = 0;
   for await (const chunk of untilLeft(stream)) {
     size += chunk.length;
@@ -190,5 +202,5 @@ async function* checkedMessage(
   }
   const verdict = checker.end();
   if (verdict.type === 'unfit') throw new RefusedMessage({ code: 554, text: `5.6.0 ${describeFault(verdict.fault)}` });
-  onEnd();
+  onEnd(verdict.facts);
 }
