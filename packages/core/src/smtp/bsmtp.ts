@@ -64,88 +64,113 @@ export interface BatchDecoder {
 
 /** Makes a {@link BatchDecoder}. */
 export function createBatchDecoder(): BatchDecoder {
-  let partial = '';
-  let from: { path: ReversePath; parameters: ReadonlyMap<string, string> } | undefined;
-  let recipients: Recipient[] = [];
-  let dots: DotDecoder | undefined;
-  let over = false;
+  return new BatchReader();
+}
 
-  const fail = (reason: string, line: string): BatchEvent[] => {
-    over = true;
-    return [{ type: 'malformed', reason, line: line.slice(0, MAX_BATCH_LINE_OCTETS) }];
-  };
-  const reset = (): void => {
-    from = undefined;
-    recipients = [];
-  };
-  const data = (line: string): BatchEvent[] => {
-    if (from === undefined || recipients.length === 0) return fail('DATA without MAIL and RCPT', line);
-    const envelope = toEnvelope(from, recipients);
-    reset();
-    dots = createDotDecoder();
-    return [{ type: 'envelope', envelope }];
-  };
-  const command = (line: string): BatchEvent[] => {
-    const verb = /^(EHLO|HELO|MAIL FROM:|RCPT TO:|DATA|RSET|NOOP|QUIT)/i.exec(line)?.[1]?.toUpperCase();
-    const rest = line.slice(verb?.length ?? 0);
-    if (verb === 'EHLO' || verb === 'HELO') return [{ type: 'hello', name: rest.trim() }];
-    if (verb === 'DATA') return data(line);
-    if (verb === 'NOOP') return [];
-    if (verb === 'RSET') reset();
-    else if (verb === 'QUIT') {
-      over = true;
-      return [{ type: 'quit' }];
-    } else if (verb === 'MAIL FROM:') {
-      const { path, parameters } = splitPath(rest);
-      if (from !== undefined) return fail('MAIL twice', line);
-      from = { path: parseReversePath(path), parameters };
-    } else if (verb === 'RCPT TO:') {
-      const { path, parameters } = splitPath(rest);
-      recipients.push(toRecipient(parseForwardPath(path), parameters));
-    } else return fail('not a command', line);
-    return [];
-  };
-  const safely = (line: string): BatchEvent[] => {
+class BatchReader implements BatchDecoder {
+  #partial = '';
+  #from: { path: ReversePath; parameters: ReadonlyMap<string, string> } | undefined;
+  #recipients: Recipient[] = [];
+  /** Set while a message is read. */
+  #dots: DotDecoder | undefined;
+  #over = false;
+
+  push(chunk: Uint8Array): BatchEvent[] {
+    const events: BatchEvent[] = [];
+    let rest: Uint8Array | undefined = chunk;
+    while (!this.#over && rest !== undefined && rest.length > 0) {
+      rest = this.#dots === undefined ? this.#readLine(rest, events) : this.#readBody(this.#dots, rest, events);
+    }
+    return events;
+  }
+
+  end(): BatchEvent[] {
+    if (this.#over || (this.#dots === undefined && this.#partial === '' && this.#from === undefined)) return [];
+    return this.#fail('the batch is cut off', this.#partial);
+  }
+
+  #readBody(dots: DotDecoder, bytes: Uint8Array, events: BatchEvent[]): Uint8Array | undefined {
+    const { body, rest } = dots.push(bytes);
+    if (body.length > 0) events.push({ type: 'body', bytes: body });
+    if (rest !== undefined) {
+      this.#dots = undefined;
+      events.push({ type: 'message' });
+    }
+    return rest;
+  }
+
+  #readLine(bytes: Uint8Array, events: BatchEvent[]): Uint8Array | undefined {
+    const lf = bytes.indexOf(10);
+    this.#partial += Buffer.from(lf === -1 ? bytes : bytes.subarray(0, lf)).toString('latin1');
+    if (this.#partial.length > MAX_BATCH_LINE_OCTETS) events.push(...this.#fail('line too long', this.#partial));
+    if (lf === -1) return undefined;
+    const line = this.#partial.replace(/\r$/, '');
+    this.#partial = '';
+    if (!this.#over) events.push(...this.#safely(line));
+    return bytes.subarray(lf + 1);
+  }
+
+  #safely(line: string): BatchEvent[] {
     try {
-      return command(Buffer.from(line, 'latin1').toString('utf8'));
+      return this.#command(Buffer.from(line, 'latin1').toString('utf8'));
     } catch (error) {
-      if (error instanceof RangeError) return fail(error.message, line);
+      if (error instanceof RangeError) return this.#fail(error.message, line);
       throw error;
     }
-  };
+  }
 
-  return {
-    push(chunk) {
-      const events: BatchEvent[] = [];
-      let rest: Uint8Array | undefined = chunk;
-      while (!over && rest !== undefined && rest.length > 0) {
-        if (dots !== undefined) {
-          const decoded: { body: Uint8Array; rest?: Uint8Array } = dots.push(rest);
-          if (decoded.body.length > 0) events.push({ type: 'body', bytes: decoded.body });
-          rest = decoded.rest;
-          if (rest !== undefined) {
-            dots = undefined;
-            events.push({ type: 'message' });
-          }
-          continue;
-        }
-        const lf = rest.indexOf(10);
-        const text = Buffer.from(lf === -1 ? rest : rest.subarray(0, lf)).toString('latin1');
-        partial += text;
-        if (partial.length > MAX_BATCH_LINE_OCTETS) events.push(...fail('line too long', partial));
-        if (lf === -1) break;
-        rest = rest.subarray(lf + 1);
-        const line = partial.replace(/\r$/, '');
-        partial = '';
-        if (!over) events.push(...safely(line));
+  #command(line: string): BatchEvent[] {
+    const verb = /^(EHLO|HELO|MAIL FROM:|RCPT TO:|DATA|RSET|NOOP|QUIT)/i.exec(line)?.[1]?.toUpperCase();
+    const rest = line.slice(verb?.length ?? 0);
+    switch (verb) {
+      case 'EHLO':
+      case 'HELO':
+        return [{ type: 'hello', name: rest.trim() }];
+      case 'MAIL FROM:': {
+        const { path, parameters } = splitPath(rest);
+        if (this.#from !== undefined) return this.#fail('MAIL twice', line);
+        this.#from = { path: parseReversePath(path), parameters };
+        return [];
       }
-      return events;
-    },
-    end() {
-      if (over || (dots === undefined && partial === '' && from === undefined)) return [];
-      return fail('the batch is cut off', partial);
-    },
-  };
+      case 'RCPT TO:': {
+        const { path, parameters } = splitPath(rest);
+        this.#recipients.push(toRecipient(parseForwardPath(path), parameters));
+        return [];
+      }
+      case 'DATA':
+        return this.#data(line);
+      case 'RSET':
+        this.#reset();
+        return [];
+      case 'NOOP':
+        return [];
+      case 'QUIT':
+        this.#over = true;
+        return [{ type: 'quit' }];
+      default:
+        return this.#fail('not a command', line);
+    }
+  }
+
+  #data(line: string): BatchEvent[] {
+    if (this.#from === undefined || this.#recipients.length === 0) {
+      return this.#fail('DATA without MAIL and RCPT', line);
+    }
+    const envelope = toEnvelope(this.#from, this.#recipients);
+    this.#reset();
+    this.#dots = createDotDecoder();
+    return [{ type: 'envelope', envelope }];
+  }
+
+  #reset(): void {
+    this.#from = undefined;
+    this.#recipients = [];
+  }
+
+  #fail(reason: string, line: string): BatchEvent[] {
+    this.#over = true;
+    return [{ type: 'malformed', reason, line: line.slice(0, MAX_BATCH_LINE_OCTETS) }];
+  }
 }
 
 /** `<path> KEY=value KEY` */

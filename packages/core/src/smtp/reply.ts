@@ -43,78 +43,94 @@ const ENHANCED = /^([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)/;
  * precedes the first line that looks like a reply is dropped (a login shell's output before the far command starts).
  */
 export function createReplyParser(o: { skipNoise?: boolean } = {}): ReplyParser {
-  let noise = o.skipNoise === true;
-  let begun = false;
-  let dead = false;
-  let octets = 0;
-  let noiseOctets = 0;
-  let skipped = '';
-  let partial = '';
-  let lines: { code: string; text: string }[] = [];
+  return new ReplyReader(o.skipNoise === true);
+}
 
-  const fail = (reason: string, line: string): ReplyEvent => {
-    dead = true;
-    partial = '';
-    lines = [];
-    return { type: 'malformed', reason, line: line.slice(0, MAX_REPLY_LINE_OCTETS) };
-  };
-  const takeNoise = (length: number, line: string): ReplyEvent | undefined => {
-    noiseOctets += length;
-    if (noiseOctets <= MAX_NOISE_OCTETS) skipped += `${line}\n`;
-    return noiseOctets > MAX_NOISE_OCTETS ? fail('no greeting, only other output', line) : undefined;
-  };
-  const takeLine = (raw: string): ReplyEvent | undefined => {
+class ReplyReader implements ReplyParser {
+  /** What comes is skipped until a line looks like a reply. */
+  #skipping: boolean;
+  #begun = false;
+  #dead = false;
+  #octets = 0;
+  #noiseOctets = 0;
+  #skipped = '';
+  #partial = '';
+  #lines: { code: string; text: string }[] = [];
+
+  constructor(skipNoise: boolean) {
+    this.#skipping = skipNoise;
+  }
+
+  push(chunk: Uint8Array): ReplyEvent[] {
+    const events: ReplyEvent[] = [];
+    let at = 0;
+    while (!this.#dead && at < chunk.length) {
+      const lf = chunk.indexOf(10, at);
+      const end = lf === -1 ? chunk.length : lf;
+      const room = this.#skipping ? MAX_NOISE_OCTETS : MAX_REPLY_LINE_OCTETS;
+      if (this.#partial.length + (end - at) > room) {
+        const reason = this.#skipping ? 'no greeting, only other output' : 'reply line too long';
+        events.push(this.#fail(reason, this.#partial));
+        break;
+      }
+      this.#partial += latin1(chunk.subarray(at, end));
+      at = end + 1;
+      if (lf === -1) break;
+      const line = this.#partial;
+      this.#partial = '';
+      const event = this.#takeLine(line);
+      if (event !== undefined) events.push(event);
+    }
+    return events;
+  }
+
+  get noise(): string {
+    if (this.#begun || this.#dead || REPLY_LIKE.test(this.#partial)) return '';
+    return (this.#skipped + this.#partial).slice(0, MAX_NOISE_OCTETS);
+  }
+
+  get pending(): boolean {
+    return this.#partial !== '' || this.#lines.length > 0;
+  }
+
+  #takeLine(raw: string): ReplyEvent | undefined {
     let line = raw.endsWith('\r') ? raw.slice(0, -1) : raw;
-    if (noise && !REPLY_LIKE.test(line)) {
+    if (this.#skipping && !REPLY_LIKE.test(line)) {
       const glued = raw.endsWith('\r') ? GLUED.exec(line)?.[1] : undefined;
-      if (glued === undefined) return takeNoise(raw.length + 1, line);
+      if (glued === undefined) return this.#takeNoise(raw.length + 1, line);
       line = glued;
     }
-    noise = false;
-    begun = true;
-    octets += raw.length + 1;
+    this.#skipping = false;
+    this.#begun = true;
+    this.#octets += raw.length + 1;
     const [, code, separator, text = ''] = LINE.exec(line) ?? [];
-    if (code === undefined) return fail('not a reply line', line);
-    if (raw.length + 1 > MAX_REPLY_LINE_OCTETS) return fail('reply line too long', line);
-    if (octets > MAX_REPLY_OCTETS) return fail('reply too long', line);
-    if (lines[0] !== undefined && lines[0].code !== code) return fail('the code changes within a reply', line);
-    lines.push({ code, text });
+    if (code === undefined) return this.#fail('not a reply line', line);
+    if (raw.length + 1 > MAX_REPLY_LINE_OCTETS) return this.#fail('reply line too long', line);
+    if (this.#octets > MAX_REPLY_OCTETS) return this.#fail('reply too long', line);
+    if (this.#lines[0] !== undefined && this.#lines[0].code !== code) {
+      return this.#fail('the code changes within a reply', line);
+    }
+    this.#lines.push({ code, text });
     if (separator === '-') return undefined;
-    const reply = toReply(lines);
-    lines = [];
-    octets = 0;
+    const reply = toReply(this.#lines);
+    this.#lines = [];
+    this.#octets = 0;
     return { type: 'reply', reply };
-  };
+  }
 
-  return {
-    push(chunk) {
-      const events: ReplyEvent[] = [];
-      let at = 0;
-      while (!dead && at < chunk.length) {
-        const lf = chunk.indexOf(10, at);
-        const end = lf === -1 ? chunk.length : lf;
-        const room = noise ? MAX_NOISE_OCTETS : MAX_REPLY_LINE_OCTETS;
-        if (partial.length + (end - at) > room) {
-          events.push(fail(noise ? 'no greeting, only other output' : 'reply line too long', partial));
-          break;
-        }
-        partial += latin1(chunk.subarray(at, end));
-        at = end + 1;
-        if (lf === -1) break;
-        const line = partial;
-        partial = '';
-        const event = takeLine(line);
-        if (event !== undefined) events.push(event);
-      }
-      return events;
-    },
-    get noise() {
-      return begun || dead || REPLY_LIKE.test(partial) ? '' : (skipped + partial).slice(0, MAX_NOISE_OCTETS);
-    },
-    get pending() {
-      return partial !== '' || lines.length > 0;
-    },
-  };
+  #takeNoise(length: number, line: string): ReplyEvent | undefined {
+    this.#noiseOctets += length;
+    if (this.#noiseOctets > MAX_NOISE_OCTETS) return this.#fail('no greeting, only other output', line);
+    this.#skipped += `${line}\n`;
+    return undefined;
+  }
+
+  #fail(reason: string, line: string): ReplyEvent {
+    this.#dead = true;
+    this.#partial = '';
+    this.#lines = [];
+    return { type: 'malformed', reason, line: line.slice(0, MAX_REPLY_LINE_OCTETS) };
+  }
 }
 
 function latin1(bytes: Uint8Array): string {

@@ -1,6 +1,6 @@
 /** Composes the daemon: parts start in order, nothing half-starts, and they end in the reverse order. */
 import { type Env, sleep } from '@postern/core';
-import type { RelayEvent } from '@postern/relay';
+import type { RelayEvent, Runner } from '@postern/relay';
 import { openSpool } from '@postern/spool';
 import type { ResolvedHost } from '@postern/ssh';
 import { ensurePassword } from '../access/password.ts';
@@ -20,7 +20,7 @@ import { openControlServer } from '../control/server.ts';
 import { type BoundListener, bindListener } from '../net/listen.ts';
 import { spoolFailure } from '../queue/offline.ts';
 import { activatedSockets } from '../service/activation.ts';
-import { openTlsIdentities } from '../tls/identity.ts';
+import { openTlsIdentities, type TlsIdentities } from '../tls/identity.ts';
 import { type ActiveConfig, activeConfigOf } from './active-config.ts';
 import { controlHandlers } from './control.ts';
 import { type ForwardValues, Reverses } from './forwards.ts';
@@ -39,7 +39,7 @@ import type { DaemonParts } from './parts.ts';
 import { pipeHandler } from './pipe.ts';
 import { startRunner } from './runner.ts';
 import { GRACE_MS, type ImapSpec, prepareListeners, type ServiceContext, type SmtpSpec } from './services.ts';
-import { createSmarthosts } from './smarthosts.ts';
+import { createSmarthosts, type Smarthosts } from './smarthosts.ts';
 
 /** What a daemon is made of. */
 export interface DaemonOptions {
@@ -104,12 +104,61 @@ class Undo {
 }
 
 async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
-  const { config, plan, surroundings, env, log } = o;
+  const { config, surroundings, env } = o;
   makeStateDirectory(config.stateDir, surroundings.uid);
   makeSocketDirectory(config.runtimeDir, surroundings.uid, true);
   const resolved = await resolveAll(o);
+  const composed = await compose(o, undo);
+  const { services, smarthosts, queue } = composed;
+  const { active, hosts, spool, tls, tables, stateDir } = services;
+  const change = await prepareListeners(services, o, activatedSockets(surroundings.env, process.pid));
+  undo.push(() => change.abort());
+  tellCertificates(o.log, tls);
+  ensureOwnPassword(active);
+
+  // Nothing fails from here on but the control socket: its parts must exist before it is asked.
+  hosts.set(resolved, o);
+  const runner = await startRunner({ ...services, smarthosts, onEvent: services.onRelayEvent });
+  queue.runner = runner;
+  undo.push(() => runner.close());
+  const reverses = new Reverses({ hosts, env, log: o.log, active });
+  const parts: DaemonParts = {
+    ...{ active, hosts, spool, runner, reverses, tls, smarthosts, env, ...tables },
+    startedAt: env.wallNow(),
+  };
+  const controlPath = controlSocketPath(config.runtimeDir, stateDir);
+  const control = await openControlServer(controlPath, {
+    ...controlHandlers(parts),
+    pipe: pipeHandler({ hosts, active, surroundings, env }),
+  });
+  pointToControlSocket(stateDir, controlPath);
+  change.commit();
+  reverses.set(config.reverses);
+  const ending = new AbortController();
+  return {
+    imap: tables.imap.addresses,
+    smtp: tables.smtp.addresses,
+    reload: serially((next: Configured) =>
+      reload(parts, { ...o, ...next }, { serving: services, ending: ending.signal }),
+    ),
+    drain({ hurry }) {
+      ending.abort();
+      return within(env, hurry, () => drain(parts, control));
+    },
+  };
+}
+
+/** What the listeners share, before any of it is asked for; `queue.runner` is set when the queue runs. */
+interface Composed {
+  readonly services: ServiceContext;
+  readonly smarthosts: Smarthosts;
+  readonly queue: { runner?: Runner };
+}
+
+async function compose({ config, plan, surroundings, env, log }: DaemonOptions, undo: Undo): Promise<Composed> {
+  const { stateDir } = config;
   const spool = await openSpool({
-    dir: spoolDirectory(config.stateDir),
+    dir: spoolDirectory(stateDir),
     env,
     onEvent: (event) => logSpoolEvent(log, event),
   }).catch((error: unknown) => {
@@ -118,7 +167,6 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
   undo.push(() => spool.close());
   const tls = openTlsIdentities({ hostname: localHostname(), env, onEvent: (event) => logTlsEvent(log, event) });
   undo.push(() => tls[Symbol.dispose]());
-  const { stateDir } = config;
   const active = activeConfigOf(config, plan);
   const hosts = new Hosts({
     env,
@@ -138,16 +186,28 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
     smtp: new ListenerTable<SmtpSpec>(bind),
     forwards: new ListenerTable<ForwardValues>(bind),
   };
-  const serving: ServiceContext = {
-    ...{ active, hosts, spool, env, log, tls, stateDir, uid: surroundings.uid, onRelayEvent, tables },
-    onQueueRun() {
-      for (const { link } of hosts.all) link.wake('flush');
-      runner.flush();
-    },
+  const queue: Composed['queue'] = {};
+  const onQueueRun = (): void => {
+    for (const { link } of hosts.all) link.wake('flush');
+    queue.runner?.flush();
   };
-  const activated = activatedSockets(surroundings.env, process.pid);
-  const change = await prepareListeners(serving, o, activated);
-  undo.push(() => change.abort());
+  const services = {
+    active,
+    hosts,
+    spool,
+    env,
+    log,
+    tls,
+    stateDir,
+    uid: surroundings.uid,
+    onRelayEvent,
+    tables,
+    onQueueRun,
+  };
+  return { services, smarthosts, queue };
+}
+
+function tellCertificates(log: Logger, tls: TlsIdentities): void {
   for (const { files, fingerprint, validTo } of tls.all) {
     const until = new Date(validTo).toISOString();
     log.info(
@@ -155,35 +215,6 @@ async function start(o: DaemonOptions, undo: Undo): Promise<Daemon> {
       `tls: ${files.certificate} until ${until}, SHA-256 ${fingerprint}`,
     );
   }
-  ensureOwnPassword(active);
-
-  // Nothing fails from here on but the control socket: its parts must exist before it is asked.
-  hosts.set(resolved, o);
-  const runner = await startRunner({ active, hosts, spool, stateDir, env, log, smarthosts, onEvent: onRelayEvent });
-  undo.push(() => runner.close());
-  const reverses = new Reverses({ hosts, env, log, active });
-  const parts: DaemonParts = {
-    ...{ active, hosts, spool, runner, reverses, tls, smarthosts, env, ...tables },
-    startedAt: env.wallNow(),
-  };
-  const controlPath = controlSocketPath(config.runtimeDir, stateDir);
-  const control = await openControlServer(controlPath, {
-    ...controlHandlers(parts),
-    pipe: pipeHandler({ hosts, active, surroundings, env }),
-  });
-  pointToControlSocket(stateDir, controlPath);
-  change.commit();
-  reverses.set(config.reverses);
-  const ending = new AbortController();
-  return {
-    imap: tables.imap.addresses,
-    smtp: tables.smtp.addresses,
-    reload: serially((next: Configured) => reload(parts, { ...o, ...next }, { serving, ending: ending.signal })),
-    drain({ hurry }) {
-      ending.abort();
-      return within(env, hurry, () => drain(parts, control));
-    },
-  };
 }
 
 /** A configuration and what `up` makes of it. */

@@ -11,8 +11,7 @@ import type { Logger } from './log.ts';
 import { logCourierEvent } from './log-events.ts';
 import type { Smarthosts } from './smarthosts.ts';
 
-/** Starts the queue over the hosts' links. `close` also closes the local bounces. */
-export async function startRunner(o: {
+interface RunnerParts {
   readonly active: ActiveConfig;
   readonly hosts: Hosts;
   readonly spool: Spool;
@@ -21,41 +20,20 @@ export async function startRunner(o: {
   readonly log: Logger;
   readonly smarthosts: Smarthosts;
   readonly onEvent: OnRelayEvent;
-}): Promise<Runner> {
+}
+
+/** Starts the queue over the hosts' links. `close` also closes the local bounces. */
+export async function startRunner(o: RunnerParts): Promise<Runner> {
+  const { spool, env, onEvent, active } = o;
   const bounces = await maildirWriter({ dir: bouncesDirectory(o.stateDir), hostname: localHostname() });
-  const couriers = new Map<
-    string,
-    { readonly of: Host | undefined; readonly helo: string; readonly courier: HostCourier }
-  >();
-  const courierFor = (route: Route): HostCourier | undefined => {
-    const key = routeKey(route);
-    const host = route.host === undefined ? undefined : o.hosts.get(route.host);
-    const known = couriers.get(key);
-    const helo = heloOf(o.active);
-    // A host with other settings is another host.
-    if (known !== undefined && known.of === host && known.helo === helo) return known.courier;
-    const courier = makeCourier(route);
-    if (courier !== undefined) couriers.set(key, { of: host, helo, courier });
-    return courier;
-  };
-  const makeCourier = (route: Route): HostCourier | undefined => {
-    const { host: wanted, smarthost } = route;
-    if (smarthost !== undefined) return o.smarthosts.courier({ ...route, smarthost });
-    const host = wanted === undefined ? undefined : o.hosts.get(wanted);
-    if (host === undefined) return undefined;
-    const { link, smtp: target, name, values } = host;
-    const courier = createCourier({
-      ...{ link, target, env: o.env, helo: heloOf(o.active) },
-      dialogue: route.dialogue ?? 'auto',
-      receipts: values?.receipts !== 'off',
-      onEvent: (event) => logCourierEvent(o.log, name, event),
-    });
-    return { host: name, courier, link };
-  };
-  const { spool, env, onEvent } = o;
+  const couriers = new Couriers(o);
   const runner = createRunner({
-    ...{ spool, env, onEvent, bounces, courierFor },
-    routes: () => o.active.routes,
+    spool,
+    env,
+    onEvent,
+    bounces,
+    courierFor: (route) => couriers.of(route),
+    routes: () => active.routes,
     hostname: localHostname(),
   });
   const close: Runner['close'] = async (options) => {
@@ -72,4 +50,46 @@ export async function startRunner(o: {
     idle: () => runner.idle(),
     close,
   };
+}
+
+/** A courier for each route, kept while its host and our name stay the same. */
+class Couriers {
+  readonly #o: RunnerParts;
+  readonly #kept = new Map<
+    string,
+    { readonly of: Host | undefined; readonly helo: string; readonly courier: HostCourier }
+  >();
+
+  constructor(o: RunnerParts) {
+    this.#o = o;
+  }
+
+  of(route: Route): HostCourier | undefined {
+    const key = routeKey(route);
+    const host = route.host === undefined ? undefined : this.#o.hosts.get(route.host);
+    const helo = heloOf(this.#o.active);
+    const kept = this.#kept.get(key);
+    // A host with other settings is another host.
+    if (kept !== undefined && kept.of === host && kept.helo === helo) return kept.courier;
+    const courier = this.#make(route, host);
+    if (courier !== undefined) this.#kept.set(key, { of: host, helo, courier });
+    return courier;
+  }
+
+  #make(route: Route, host: Host | undefined): HostCourier | undefined {
+    const { smarthost } = route;
+    if (smarthost !== undefined) return this.#o.smarthosts.courier({ ...route, smarthost });
+    if (host === undefined) return undefined;
+    const { link, smtp: target, name, values } = host;
+    const courier = createCourier({
+      link,
+      target,
+      env: this.#o.env,
+      helo: heloOf(this.#o.active),
+      dialogue: route.dialogue ?? 'auto',
+      receipts: values?.receipts !== 'off',
+      onEvent: (event) => logCourierEvent(this.#o.log, name, event),
+    });
+    return { host: name, courier, link };
+  }
 }

@@ -100,16 +100,40 @@ async function resolveOne(
     uid: passwd.uid,
     hostKeyAlias,
   };
-  const path = (text: string): string => rehome(expandPath(text, tokens, environment), passwd.homedir, home);
-  const over = o.overrides ?? {};
-  const agent = agentSocket(settings, environment, path);
+  const host = hostOf(name, {
+    settings,
+    tokens,
+    sshConfig,
+    overrides: o.overrides ?? {},
+    path: (text) => rehome(expandPath(text, tokens, environment), passwd.homedir, home),
+    agent: (path) => agentSocket(settings, environment, path),
+  });
+  return { host, proxyJump: (setting(settings, 'proxyjump') ?? '').split(',').filter((hop) => hop !== '') };
+}
+
+/** What ssh says of a host, with the configuration's word above it. */
+function hostOf(
+  name: string,
+  o: {
+    readonly settings: SshSettings;
+    readonly tokens: Tokens;
+    readonly sshConfig: string | undefined;
+    readonly overrides: HostOverrides;
+    /** A path of the settings as one of this machine. */
+    readonly path: (text: string) => string;
+    readonly agent: (path: (text: string) => string) => string | undefined;
+  },
+): ResolvedHost {
+  const { settings, tokens, sshConfig, overrides: over, path } = o;
+  const { hostname, port, user, hostKeyAlias, original } = tokens;
+  const agent = o.agent(path);
   const proxyCommand = setting(settings, 'proxycommand');
   const family = { inet: 4, inet6: 6 }[setting(settings, 'addressfamily') ?? ''] as 4 | 6 | undefined;
   const revoked = setting(settings, 'revokedhostkeys');
   const bindAddress = setting(settings, 'bindaddress');
-  const host: ResolvedHost = {
+  return {
     host: name,
-    original: destination.hostname,
+    original,
     hostname,
     port,
     user,
@@ -134,7 +158,6 @@ async function resolveOne(
     ...(bindAddress === undefined ? {} : { bindAddress }),
     ...(sshConfig === undefined ? {} : { sshConfig }),
   };
-  return { host, proxyJump: (setting(settings, 'proxyjump') ?? '').split(',').filter((hop) => hop !== '') };
 }
 
 const DEFAULT_IDENTITIES: readonly string[] = ['~/.ssh/id_rsa', '~/.ssh/id_ecdsa', '~/.ssh/id_ed25519'];

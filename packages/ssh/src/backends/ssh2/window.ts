@@ -1,7 +1,7 @@
 /** A receive window grows where half of it is used within a round trip, and never shrinks. */
 import type { Env } from '@postern/core';
 import type { Client, ClientChannel } from 'ssh2';
-import { BASE_WINDOW_BYTES, type ChannelInternals, internalsOf } from './internals.ts';
+import { BASE_WINDOW_BYTES, type ChannelInternals, type Internals, internalsOf } from './internals.ts';
 import type { ReadBuffer } from './read-buffer.ts';
 
 /** How far receive windows may grow. */
@@ -50,64 +50,77 @@ const LONG_LINE_MS = 10;
  * of it is used within a round trip, as long as the reader keeps up. What waits to be read counts as used, so a slow reader holds the far side back.
  */
 export function growWindows(client: Client, o: WindowOptions): Windows {
-  const { _protocol: protocol, _chanMgr: channels } = internalsOf(client);
-  const windows = new Map<ChannelInternals, Window>();
-  let lent = 0;
-  const windowOf = (channel: ChannelInternals): Window => {
-    let window = windows.get(channel);
+  return new GrowingWindows(client, o);
+}
+
+class GrowingWindows implements Windows {
+  readonly #o: WindowOptions;
+  readonly #protocol: Internals['_protocol'];
+  readonly #windows = new Map<ChannelInternals, Window>();
+  /** What all windows have beyond what each starts with, bytes. */
+  #lent = 0;
+
+  constructor(client: Client, o: WindowOptions) {
+    const { _protocol: protocol, _chanMgr: channels } = internalsOf(client);
+    this.#o = o;
+    this.#protocol = protocol;
+    protocol._handlers.CHANNEL_DATA = (_protocol, id, data) => {
+      const channel = channels.get(id);
+      if (typeof channel !== 'object' || channel === null || channel.incoming.window === 0) return;
+      channel.incoming.window -= data.length;
+      const window = this.#windowOf(channel);
+      o.reads?.lend(data);
+      channel.push(data);
+      this.#judge(channel, window, data.length);
+      this.#refill(channel, window);
+    };
+  }
+
+  consumed(raw: ClientChannel): void {
+    const channel = raw as unknown as ChannelInternals;
+    const window = this.#windows.get(channel);
+    if (window !== undefined) this.#refill(channel, window);
+  }
+
+  release(raw: ClientChannel): void {
+    const channel = raw as unknown as ChannelInternals;
+    const window = this.#windows.get(channel);
+    if (window !== undefined) this.#resize(window, BASE_WINDOW_BYTES);
+    this.#windows.delete(channel);
+  }
+
+  #windowOf(channel: ChannelInternals): Window {
+    let window = this.#windows.get(channel);
     if (window === undefined) {
-      window = { bytes: BASE_WINDOW_BYTES, since: o.env.monotonicNow(), received: 0 };
-      windows.set(channel, window);
+      window = { bytes: BASE_WINDOW_BYTES, since: this.#o.env.monotonicNow(), received: 0 };
+      this.#windows.set(channel, window);
     }
     return window;
-  };
-  const resize = (window: Window, bytes: number): void => {
-    lent += bytes - window.bytes;
+  }
+
+  #resize(window: Window, bytes: number): void {
+    this.#lent += bytes - window.bytes;
     window.bytes = bytes;
-  };
-  const judge = (channel: ChannelInternals, window: Window, bytes: number): void => {
-    if (channel.readableLength > window.bytes / 4) {
-      resize(window, BASE_WINDOW_BYTES);
-      return;
-    }
-    const rttMs = o.rttMs() ?? 0;
+  }
+
+  #judge(channel: ChannelInternals, window: Window, bytes: number): void {
+    if (channel.readableLength > window.bytes / 4) return void this.#resize(window, BASE_WINDOW_BYTES);
+    const rttMs = this.#o.rttMs() ?? 0;
     if (rttMs < LONG_LINE_MS) return;
-    const now = o.env.monotonicNow();
+    const now = this.#o.env.monotonicNow();
     if (now - window.since >= rttMs) startRound(window, now);
     window.received += bytes;
     if (window.received < window.bytes / 2) return;
     startRound(window, now);
-    const unlent = o.connectionWindowBytes - lent;
-    const grown = Math.min(window.bytes * GROWTH, o.channelWindowBytes, window.bytes + unlent);
-    if (grown > window.bytes) resize(window, grown);
-  };
-  const refill = (channel: ChannelInternals, window: Window): void => {
+    const unlent = this.#o.connectionWindowBytes - this.#lent;
+    const grown = Math.min(window.bytes * GROWTH, this.#o.channelWindowBytes, window.bytes + unlent);
+    if (grown > window.bytes) this.#resize(window, grown);
+  }
+
+  #refill(channel: ChannelInternals, window: Window): void {
     const bytes = window.bytes - channel.incoming.window - channel.readableLength;
     if (channel.outgoing.state === 'closed' || bytes < window.bytes * REFILL_PART) return;
     channel.incoming.window += bytes;
-    protocol.channelWindowAdjust(channel.outgoing.id, bytes);
-  };
-  protocol._handlers.CHANNEL_DATA = (_protocol, id, data) => {
-    const channel = channels.get(id);
-    if (typeof channel !== 'object' || channel === null || channel.incoming.window === 0) return;
-    channel.incoming.window -= data.length;
-    const window = windowOf(channel);
-    o.reads?.lend(data);
-    channel.push(data);
-    judge(channel, window, data.length);
-    refill(channel, window);
-  };
-  return {
-    consumed(raw) {
-      const channel = raw as unknown as ChannelInternals;
-      const window = windows.get(channel);
-      if (window !== undefined) refill(channel, window);
-    },
-    release(raw) {
-      const channel = raw as unknown as ChannelInternals;
-      const window = windows.get(channel);
-      if (window !== undefined) resize(window, BASE_WINDOW_BYTES);
-      windows.delete(channel);
-    },
-  };
+    this.#protocol.channelWindowAdjust(channel.outgoing.id, bytes);
+  }
 }
