@@ -55,6 +55,28 @@ describe('a message that a server takes as it is', () => {
   }
 });
 
+describe('text whose character set nobody named', () => {
+  test.each([
+    ['utf-8', 'Gr\xc3\xbc\xc3\x9fe\r\n'],
+    ['unknown-8bit', 'Gr\xfc\xdfe\r\n'],
+    ['unknown-8bit', 'cut short: \xc3\r\n'],
+  ])('is called %s', (charset, body) => {
+    for (const [, chunks] of splits(Buffer.from(`Subject: x\r\n\r\nplain\r\n${body}`, 'latin1'), 3)) {
+      expect(fit(chunks, { sevenBit: true }).text).toContain(`Content-Type: text/plain; charset=${charset}\r\n`);
+    }
+  });
+});
+
+test('a part of a digest is a message, though it does not say so (RFC 2046 §5.1.5)', () => {
+  const text = (body: string): string =>
+    `Content-Type: multipart/digest; boundary=d\r\n\r\n--d\r\n\r\nSubject: inner\r\n\r\n${body}\r\n--d--\r\n`;
+  for (const [, chunks] of splits(Buffer.from(text(long)), 3)) {
+    const fitting = fit(chunks).text;
+    expect(fitting).toContain('--d\r\n\r\nSubject: inner\r\n');
+    expect(fitting).toMatch(/Subject: inner\r\n(?:\S+: .*\r\n)*Content-Transfer-Encoding: quoted-printable\r\n\r\n/);
+  }
+});
+
 describe('a body that no line can carry', () => {
   const BODIES: readonly [string, string][] = [
     ['a long line', `${long}\r\nnext\r\n`],

@@ -2,6 +2,7 @@
  * Makes a message fit for a server: what a line of SMTP cannot carry is encoded, part by part (RFC 2045 §6), and what needs no change keeps every octet. Twice through the message:
  * a survey finds what is in each part, then the parts are written.
  */
+import { TextDecoder } from 'node:util';
 import { MAX_TEXT_LINE_OCTETS } from '../smtp/check.ts';
 import { type Encoder, encoderOf } from './encoders.ts';
 import { CRLF, type Part, walkMessage } from './walk.ts';
@@ -16,6 +17,8 @@ export interface FitOptions {
 export interface FitPlan {
   /** Parts whose bodies are encoded, by their index, and how. */
   readonly encodings: ReadonlyMap<number, 'quoted-printable' | 'base64'>;
+  /** Of these, parts that are no UTF-8. */
+  readonly unknown: ReadonlySet<number>;
   /** Header lines over 998 octets are folded. */
   readonly foldHeaders: boolean;
   /** Nothing says `8bit` any more. */
@@ -44,6 +47,8 @@ interface Tally {
   eightBit: boolean;
   /** A long line, a NUL or a bare CR. */
   unfit: boolean;
+  /** Reads its octets above 127 as UTF-8 for as long as they are that. */
+  utf8: TextDecoder | undefined;
   line: number;
 }
 
@@ -82,13 +87,21 @@ export function surveyMessage(o: FitOptions = {}): Survey {
     finish() {
       see(undefined);
       const encodings = new Map<number, 'quoted-printable' | 'base64'>();
+      const unknown = new Set<number>();
       for (const [index, tally] of tallies) {
         if (!tally.unfit && !(o.sevenBit === true && tally.eightBit)) continue;
         if (tally.part?.sealed) fault ??= 'sealed';
         else if (!mayEncode(tally.part)) fault ??= 'frame';
         else encodings.set(index, choose(tally));
+        if (tally.eightBit && !isUtf8(tally)) unknown.add(index);
       }
-      return { encodings, foldHeaders, sevenBit: o.sevenBit === true, ...(fault === undefined ? {} : { fault }) };
+      return {
+        encodings,
+        unknown,
+        foldHeaders,
+        sevenBit: o.sevenBit === true,
+        ...(fault === undefined ? {} : { fault }),
+      };
     },
   };
 }
@@ -100,7 +113,15 @@ function mayEncode(part: Part | undefined): boolean {
 }
 
 function newTally(part: Part | undefined): Tally {
-  return { part, octets: 0, escapes: 0, eightBit: false, unfit: false, line: 0 };
+  return {
+    part,
+    octets: 0,
+    escapes: 0,
+    eightBit: false,
+    unfit: false,
+    utf8: new TextDecoder('utf-8', { fatal: true }),
+    line: 0,
+  };
 }
 
 function count(tally: Tally, bytes: Buffer, ends: boolean): void {
@@ -118,6 +139,21 @@ function count(tally: Tally, bytes: Buffer, ends: boolean): void {
     else if (octet === 0 || octet === 0x0d || octet === 0x0a) tally.unfit = true;
   }
   if (ends && length === bytes.length) tally.unfit = true;
+  if (tally.eightBit && tally.part?.hasContentType === false) decode(tally, bytes);
+}
+
+function decode(tally: Tally, bytes?: Buffer): void {
+  try {
+    tally.utf8?.decode(bytes, { stream: bytes !== undefined });
+  } catch {
+    tally.utf8 = undefined;
+  }
+}
+
+/** What a sender that names no character set may have meant: UTF-8 where it is that, else nobody can know. */
+function isUtf8(tally: Tally): boolean {
+  decode(tally);
+  return tally.utf8 !== undefined;
 }
 
 /** Base64 where more than half would be escapes; what is encoded already keeps its encoding, with shorter lines. */
@@ -215,8 +251,10 @@ function headerOf(part: Part, fields: Buffer, plan: FitPlan): Buffer {
   if (encoding === undefined || part.encoding === encoding) return folded;
   const kept = folded.toString('latin1').replace(/^content-transfer-encoding[ \t]*:.*\r\n(?:[ \t].*\r\n)*/gim, '');
   const added = [
-    // A part that has none is text in a set of characters nobody named (RFC 2046 §4.1.2); one inside a multipart says so by itself.
-    ...(part.hasContentType ? [] : ['Content-Type: text/plain; charset=utf-8\r\n']),
+    // A part that has none is text in a set of characters nobody named (RFC 2046 §4.1.2, RFC 1428 §3).
+    ...(part.hasContentType
+      ? []
+      : [`Content-Type: text/plain; charset=${plan.unknown.has(part.index) ? 'unknown-8bit' : 'utf-8'}\r\n`]),
     ...(part.message && !part.hasMimeVersion ? ['MIME-Version: 1.0\r\n'] : []),
     `Content-Transfer-Encoding: ${encoding}\r\n`,
   ];

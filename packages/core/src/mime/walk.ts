@@ -17,7 +17,7 @@ export const CRLF: Buffer = Buffer.from('\r\n');
 export interface Part {
   /** 0 for the message, counted as they come. */
   readonly index: number;
-  /** Lower case, `text/plain` where nothing is said. */
+  /** Lower case; where nothing is said, `text/plain`, or `message/rfc822` in a digest. */
   readonly mediaType: string;
   /** Content-Transfer-Encoding in lower case, `7bit` where nothing is said. */
   readonly encoding: string;
@@ -50,6 +50,8 @@ export interface Walker {
 interface Level {
   readonly boundary: string;
   readonly sealed: boolean;
+  /** A part without a type is a message here (RFC 2046 §5.1.5). */
+  readonly digest: boolean;
 }
 
 /** Makes a {@link Walker}. */
@@ -146,15 +148,17 @@ class MessageWalker implements Walker {
 
   #endHeader(end: Buffer): void {
     const fields = Buffer.concat(this.#header ?? []);
-    const here = { index: this.#count++, sealed: this.#sealed, message: this.#ofMessage };
+    const inDigest = !this.#ofMessage && this.#levels.at(-1)?.digest === true;
+    const here = { index: this.#count++, sealed: this.#sealed, message: this.#ofMessage, inDigest };
     const { part, boundary, message } = readHeader(fields, here);
     const inside = this.#levels.length < MAX_DEPTH && end.length > 0;
     this.#pieces.push({ type: 'header', part, fields, end });
     this.#sealed = part.sealed;
     this.#header = undefined;
     this.#leaf = undefined;
-    if (boundary !== undefined && inside) this.#levels.push({ boundary, sealed: part.sealed });
-    else if (message && inside) {
+    if (boundary !== undefined && inside) {
+      this.#levels.push({ boundary, sealed: part.sealed, digest: part.mediaType === 'multipart/digest' });
+    } else if (message && inside) {
       this.#header = [];
       this.#ofMessage = true;
     } else this.#leaf = part.leaf ? part : { ...part, leaf: true };
@@ -172,12 +176,14 @@ function tooLong(): never {
 
 function readHeader(
   fields: Buffer,
-  o: { index: number; sealed: boolean; message: boolean },
+  o: { index: number; sealed: boolean; message: boolean; inDigest: boolean },
 ): { part: Part; boundary: string | undefined; message: boolean } {
   const text = fields.toString('latin1').replace(/\r\n(?=[ \t])/g, '');
   const value = (name: string): string | undefined => new RegExp(`^${name}[ \\t]*:(.*)$`, 'im').exec(text)?.[1]?.trim();
   const type = value('content-type');
-  const mediaType = /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+/.exec(type ?? '')?.[0].toLowerCase() ?? 'text/plain';
+  const mediaType =
+    /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+/.exec(type ?? '')?.[0].toLowerCase() ??
+    (o.inDigest && type === undefined ? 'message/rfc822' : 'text/plain');
   const encoding = (value('content-transfer-encoding') ?? '7bit')
     .replace(/\(.*?\)/g, '')
     .trim()
