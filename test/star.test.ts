@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { builtinModules } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parseAst } from 'vitest/node';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const CAPABILITIES = ['ssh', 'smtp', 'imap', 'spool', 'relay', 'gate'];
@@ -179,6 +180,56 @@ describe('a file opens with its law', () => {
       .filter((file) => !isTest(file) && !/^\/\*\*\s*\S/.test(readFileSync(file, 'utf8')))
       .map((file) => relative(ROOT, file));
     expect(lawless).toEqual([]);
+  });
+});
+
+/** Most lines of a function, from its first word to its last brace. */
+const LONGEST = 60;
+/** Functions that are a table, a row for each case: `file name`. */
+const TABLES: readonly string[] = [
+  'packages/postern/src/config/schema.ts makeSchema',
+  'packages/postern/src/daemon/log-events.ts logRelayEvent',
+];
+
+interface Node {
+  readonly type: string;
+  readonly start: number;
+  readonly end: number;
+}
+
+function isNode(value: unknown): value is Node {
+  return typeof value === 'object' && value !== null && 'type' in value && 'start' in value;
+}
+
+/** The functions of a file: name, where there is one, and lines. */
+function functionsOf(file: string): { name: string; lines: number }[] {
+  const text = readFileSync(file, 'utf8');
+  const found: { name: string; lines: number }[] = [];
+  const visit = (node: Node): void => {
+    const { id, body, key } = node as Node & Partial<Record<'id' | 'body' | 'key', unknown>>;
+    if (/Function|MethodDefinition/.test(node.type) && (body ?? key) != null) {
+      const named = (id ?? key) as { name?: string } | undefined;
+      const lines = text.slice(node.start, node.end).split('\n').length;
+      found.push({ name: named?.name ?? '(unnamed)', lines });
+    }
+    for (const child of Object.values(node).flat()) if (isNode(child)) visit(child);
+  };
+  visit(parseAst(text, { lang: 'ts' }) as unknown as Node);
+  return found;
+}
+
+describe(`a function has at most ${LONGEST} lines`, () => {
+  test('the measure sees every kind of function', () => {
+    const names = functionsOf(import.meta.filename).map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(['functionsOf', '(unnamed)']));
+  });
+
+  test.each(packages)('%s', (name) => {
+    const long = sources(name)
+      .filter((file) => !isTest(file))
+      .flatMap((file) => functionsOf(file).map((each) => ({ ...each, place: `${relative(ROOT, file)} ${each.name}` })))
+      .filter(({ lines, place }) => lines > LONGEST && !TABLES.includes(place));
+    expect(long.map(({ place, lines }) => `${place}: ${lines}`)).toEqual([]);
   });
 });
 

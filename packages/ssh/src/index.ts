@@ -25,5 +25,6 @@ export { formatAddress, parseDestination } from './host/destination.ts';
 export type { ResolveOptions } from './host/resolve.ts';
 export { resolveHost } from './host/resolve.ts';
 export type { BackendName, HostOverrides, ResolvedHost } from './host/resolved-host.ts';
-export type { HostLink, LinkOptions } from './link/link.ts';
+export type { LinkOptions } from './link/dialling.ts';
+export type { HostLink } from './link/link.ts';
 export { createLink } from './link/link.ts';

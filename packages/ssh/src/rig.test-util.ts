@@ -10,7 +10,8 @@ import type { Subject } from './conformance.test-util.ts';
 import type { LinkEvent } from './event.ts';
 import { resolveHost } from './host/resolve.ts';
 import type { HostOverrides, ResolvedHost } from './host/resolved-host.ts';
-import { createLink, type HostLink, type LinkOptions } from './link/link.ts';
+import type { LinkOptions } from './link/dialling.ts';
+import { createLink, type HostLink } from './link/link.ts';
 
 /** A real sshd, without mail. */
 export type SshRig = Awaited<ReturnType<typeof startRig>>;

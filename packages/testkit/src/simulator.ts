@@ -45,30 +45,119 @@ const MAX_HELD_BYTES = 128 * 1024 * 1024;
 
 /** Starts a simulator in front of `port` on 127.0.0.1. */
 export async function startSimulator(o: LineOptions & { port: number; env?: Env }): Promise<Simulator> {
-  const env = o.env ?? systemEnv;
-  const state = {
-    line: o as LineOptions,
-    open: true,
-    accepted: 0,
-    carried: { up: 0, down: 0 },
-    held: { up: 0, down: 0 },
-    peakHeld: { up: 0, down: 0 },
-  };
-  const pairs = new Set<readonly [Socket, Socket]>();
-  const directions = new Set<Direction>();
-  const serve = (near: Socket): void => {
-    state.accepted++;
-    const far = connect({ port: o.port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+  const simulator = new LineSimulator(o);
+  await simulator.accept();
+  return simulator;
+}
+
+class LineSimulator implements Simulator {
+  readonly #target: number;
+  readonly #env: Env;
+  readonly #state: LineState;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #directions = new Set<Direction>();
+  #server: Server | undefined;
+  /** Its own; 0 until it listens, the same ever after. */
+  #port = 0;
+
+  constructor(o: LineOptions & { port: number; env?: Env }) {
+    this.#target = o.port;
+    this.#env = o.env ?? systemEnv;
+    this.#state = {
+      line: o,
+      open: true,
+      accepted: 0,
+      carried: { up: 0, down: 0 },
+      held: { up: 0, down: 0 },
+      peakHeld: { up: 0, down: 0 },
+    };
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  get connections(): number {
+    return this.#pairs.size;
+  }
+
+  get accepted(): number {
+    return this.#state.accepted;
+  }
+
+  get carried(): Simulator['carried'] {
+    return this.#state.carried;
+  }
+
+  get peakHeld(): Simulator['peakHeld'] {
+    return this.#state.peakHeld;
+  }
+
+  shape(line: LineOptions): void {
+    this.#state.line = line;
+  }
+
+  blackHole(): void {
+    this.#state.open = false;
+  }
+
+  pass(): void {
+    this.#state.open = true;
+    for (const direction of this.#directions) direction.pump();
+  }
+
+  strand(): void {
+    for (const direction of this.#directions) direction.strand();
+  }
+
+  reset(): void {
+    for (const [near, far] of this.#pairs) {
+      near.resetAndDestroy();
+      far.destroy();
+    }
+  }
+
+  hangUp(): void {
+    for (const [near, far] of this.#pairs) {
+      near.end();
+      far.end();
+    }
+  }
+
+  refuse(): void {
+    this.#server?.close();
+  }
+
+  async accept(): Promise<void> {
+    this.#server = await listen((near) => this.#serve(near), this.#port);
+    this.#port = (this.#server.address() as { port: number }).port;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const [near, far] of this.#pairs) {
+      near.destroy();
+      far.destroy();
+    }
+    const server = this.#server;
+    if (server?.listening) await new Promise((resolve) => server.close(resolve));
+  }
+
+  #serve(near: Socket): void {
+    this.#state.accepted++;
+    const far = connect({ port: this.#target, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
     near.setNoDelay(true);
     const pair = [near, far] as const;
-    pairs.add(pair);
-    const up = makeDirection({ from: near, to: far, env, state, way: 'up' });
-    const down = makeDirection({ from: far, to: near, env, state, way: 'down' });
-    for (const direction of [up, down]) directions.add(direction);
+    this.#pairs.add(pair);
+    const between = { env: this.#env, state: this.#state };
+    const both = [
+      makeDirection({ from: near, to: far, ...between, way: 'up' }),
+      makeDirection({ from: far, to: near, ...between, way: 'down' }),
+    ];
+    for (const direction of both) this.#directions.add(direction);
     const gone = (): void => {
       if (!near.destroyed || !far.destroyed) return;
-      pairs.delete(pair);
-      for (const direction of [up, down]) directions.delete(direction);
+      this.#pairs.delete(pair);
+      for (const direction of both) this.#directions.delete(direction);
     };
     for (const socket of pair) {
       socket.on('error', () => {});
@@ -77,58 +166,7 @@ export async function startSimulator(o: LineOptions & { port: number; env?: Env 
         gone();
       });
     }
-  };
-  let server = await listen(serve, 0);
-  const { port } = server.address() as { port: number };
-  return {
-    port,
-    get connections() {
-      return pairs.size;
-    },
-    get accepted() {
-      return state.accepted;
-    },
-    carried: state.carried,
-    peakHeld: state.peakHeld,
-    shape(line) {
-      state.line = line;
-    },
-    blackHole() {
-      state.open = false;
-    },
-    pass() {
-      state.open = true;
-      for (const direction of directions) direction.pump();
-    },
-    strand() {
-      for (const direction of directions) direction.strand();
-    },
-    reset() {
-      for (const [near, far] of pairs) {
-        near.resetAndDestroy();
-        far.destroy();
-      }
-    },
-    hangUp() {
-      for (const [near, far] of pairs) {
-        near.end();
-        far.end();
-      }
-    },
-    refuse() {
-      server.close();
-    },
-    async accept() {
-      server = await listen(serve, port);
-    },
-    async [Symbol.asyncDispose]() {
-      for (const [near, far] of pairs) {
-        near.destroy();
-        far.destroy();
-      }
-      if (server.listening) await new Promise((resolve) => server.close(resolve));
-    },
-  };
+  }
 }
 
 function listen(serve: (socket: Socket) => void, port: number): Promise<Server> {
@@ -151,17 +189,22 @@ interface Count {
   down: number;
 }
 
+/** The line as it is now, and what it has carried. */
+interface LineState {
+  line: LineOptions;
+  open: boolean;
+  /** Connections so far. */
+  accepted: number;
+  readonly carried: Count;
+  readonly held: Count;
+  readonly peakHeld: Count;
+}
+
 interface DirectionOptions {
   readonly from: Socket;
   readonly to: Socket;
   readonly env: Env;
-  readonly state: {
-    readonly line: LineOptions;
-    readonly open: boolean;
-    readonly carried: Count;
-    readonly held: Count;
-    readonly peakHeld: Count;
-  };
+  readonly state: Readonly<LineState>;
   readonly way: 'up' | 'down';
 }
 

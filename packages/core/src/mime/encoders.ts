@@ -61,7 +61,7 @@ function quotedPrintable(again: boolean): Encoder {
     push(bytes, ends) {
       const text = ends && bytes.at(-2) === 0x0d ? bytes.subarray(0, -2) : bytes;
       let whole = held.length === 0 ? text : Buffer.concat([held, text]);
-      const cut = ends ? whole.length : heldFrom(whole);
+      const cut = ends ? whole.length : heldFrom(whole, again);
       held = Buffer.from(whole.subarray(cut));
       whole = whole.subarray(0, whole.length - held.length);
       const out = encode(whole, ends && !again);
@@ -75,14 +75,14 @@ function quotedPrintable(again: boolean): Encoder {
       return encode(rest, !again);
     },
   };
+}
 
-  /** Where what must wait for more begins. */
-  function heldFrom(bytes: Buffer): number {
-    const last = bytes.at(-1);
-    if (!again) return last === 0x20 || last === 0x09 ? bytes.length - 1 : bytes.length;
-    const start = bytes.lastIndexOf(EQUALS);
-    return start >= 0 && start > bytes.length - 3 ? start : bytes.length;
-  }
+/** Where what must wait for more begins. */
+function heldFrom(bytes: Buffer, again: boolean): number {
+  const last = bytes.at(-1);
+  if (!again) return last === 0x20 || last === 0x09 ? bytes.length - 1 : bytes.length;
+  const start = bytes.lastIndexOf(EQUALS);
+  return start >= 0 && start > bytes.length - 3 ? start : bytes.length;
 }
 
 const SOFT_BREAK: Buffer = Buffer.from('=\r\n');

@@ -1,5 +1,5 @@
 /** The IMAP layers of a check: a far imapd, its PREAUTH, and a mailbox that opens; a session is good when INBOX is. */
-import { type Channel, deadline, type Env, type Link, LinkError, printable, raceAbort } from '@postern/core';
+import { type Channel, deadline, type Env, type Link, LinkError, lastWords, printable, raceAbort } from '@postern/core';
 import { createImapd } from '@postern/imap';
 import { PosternError } from '../base/errors.ts';
 import { LAYER_MS, timeout } from './layer.ts';
@@ -59,7 +59,7 @@ async function examine(channel: Channel, o: { env: Env; host: string }): Promise
     const [, count = '?'] = /^\* (\d+) EXISTS/im.exec(answer) ?? [];
     return `${count} ${count === '1' ? 'message' : 'messages'}`;
   }
-  const said = result === undefined ? lastWords(channel, answer) : `${result} ${text}`;
+  const said = result === undefined ? await endingOf(channel, answer, o.env) : `${result} ${text}`;
   throw new PosternError('unavailable', `INBOX does not open: ${printable(said, 300)}`, {
     fix: `the far log says why; in Dovecot's configuration look at mail_driver and mail_path (2.4), mail_location (2.3): \`ssh ${o.host} doveconf -n\``,
   });
@@ -79,7 +79,9 @@ function readAnswer({ stream }: Channel): Promise<string> {
   });
 }
 
-function lastWords(channel: Channel, answer: string): string {
-  const words = [channel.stderrTail().toString('utf8'), answer].map((text) => text.trim().split('\n').at(-1) ?? '');
+/** The last line of its stderr, else of its output. */
+async function endingOf(channel: Channel, answer: string, env: Env): Promise<string> {
+  const { stderr } = await lastWords(channel, env);
+  const words = [stderr, answer].map((text) => text.trim().split('\n').at(-1) ?? '');
   return words.find((text) => text !== '') ?? 'the session ended without a word';
 }

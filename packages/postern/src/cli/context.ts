@@ -33,8 +33,17 @@ export interface Context {
   readonly options: GlobalOptions;
 }
 
-/** Reads the configuration that the options name; its schema is loaded by what needs it. */
-export async function configOf({ surroundings, options }: Pick<Context, 'surroundings' | 'options'>): Promise<Config> {
+/** By the options that name them: what a command asks for twice is read once. */
+const read = new WeakMap<GlobalOptions, Promise<Config>>();
+
+/** The configuration that the options name, read once for each command; its schema is loaded by what needs it. */
+export function configOf({ surroundings, options }: Pick<Context, 'surroundings' | 'options'>): Promise<Config> {
+  const config = read.get(options) ?? readConfig(surroundings, options);
+  read.set(options, config);
+  return config;
+}
+
+async function readConfig(surroundings: Surroundings, options: GlobalOptions): Promise<Config> {
   const { loadConfig } = await import('../config/load.ts');
   return loadConfig(surroundings, { file: options.config });
 }
@@ -46,7 +55,11 @@ export async function askDaemon(
   params: Record<string, unknown> = {},
 ): Promise<unknown> {
   try {
-    return await callControl(await findControlSocket(surroundings, options.config), method, params);
+    return await callControl(
+      await findControlSocket(surroundings, options.config, () => configOf({ surroundings, options })),
+      method,
+      params,
+    );
   } catch (error) {
     // Nobody is there: then a configuration that cannot be used is the first thing to say.
     if (error instanceof PosternError && error.code === 'unavailable') await configOf({ surroundings, options });

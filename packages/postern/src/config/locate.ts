@@ -10,12 +10,16 @@ import {
 
 /**
  * The control socket of the daemon that the configuration stands for. The file is read as a whole only when it moves the state directory, or was named and is not there:
- * a client that lends a link starts often. Throws `PosternError` `config` then.
+ * a client that lends a link starts often. `load` does that, where the caller will want the rest too. Throws `PosternError` `config` then.
  */
-export async function findControlSocket(s: Surroundings, file: string | undefined): Promise<string> {
+export async function findControlSocket(
+  s: Surroundings,
+  file: string | undefined,
+  load: () => Promise<{ readonly stateDir: string }> = async () => (await import('./load.ts')).loadConfig(s, { file }),
+): Promise<string> {
   const named = file ?? (s.env.POSTERN_CONFIG || undefined);
   const stateDir = (named === undefined ? movesState(defaultConfigFile(s)) : !existsSync(named) || movesState(named))
-    ? (await import('./load.ts')).loadConfig(s, { file }).stateDir
+    ? (await load()).stateDir
     : defaultStateDir(s);
   return locateControlSocket(runtimeDir(s, stateDir), stateDir);
 }

@@ -3,7 +3,6 @@ import { setMaxListeners } from 'node:events';
 import {
   type Channel,
   deferred,
-  type Env,
   type Link,
   LinkError,
   type LinkState,
@@ -11,34 +10,17 @@ import {
   type Target,
   type WakeReason,
 } from '@postern/core';
-import { dialHost } from '../backends/auto.ts';
-import type { Connection, ConnectionLimits, Dial, DialProgress } from '../connection.ts';
-import type { LinkEvent, OnLinkEvent } from '../event.ts';
+import type { Connection } from '../connection.ts';
+import type { LinkEvent } from '../event.ts';
 import type { RemoteBind, RemoteListener, ReverseAbility } from '../forward/reverse.ts';
 import type { ResolvedHost } from '../host/resolved-host.ts';
+import { dialConnection, type LinkOptions } from './dialling.ts';
 import { FAILOVER_CONNECT_MS, failover } from './failover.ts';
 import { type LinkInput, type Phase, step } from './link-machine.ts';
 import { asLinkError, closedError, publicState } from './link-state.ts';
 import { DEFAULT_MAX_CONNECTIONS, Pool } from './pool.ts';
-import { type SystemView, systemView, watchSystem } from './system-watch.ts';
+import { systemView, watchSystem } from './system-watch.ts';
 import { watchFault } from './watch-fault.ts';
-
-/** What a link needs. */
-export interface LinkOptions {
-  readonly env: Env;
-  readonly onEvent?: OnLinkEvent;
-  /** Longest wait for a channel to open once connected, ms. Default 10 s. */
-  readonly openTimeoutMs?: number;
-  /** Longest time from the first byte to an authenticated connection, ms. Default 20 s. */
-  readonly handshakeTimeoutMs?: number;
-  readonly limits?: Partial<ConnectionLimits>;
-  /** Connections made at most, when MaxSessions calls for several. Default 16. */
-  readonly maxConnections?: number;
-  /** The machine, as watched for suspends and changes of address. Default this one. */
-  readonly view?: SystemView;
-  /** Makes the connections. Default: the backend the host names. */
-  readonly dial?: Dial;
-}
 
 /** A link whose host may get other settings, or go, without ending what runs. */
 export interface HostLink extends Link {
@@ -328,23 +310,7 @@ class KeptLink implements HostLink, ReverseAbility {
   }
 
   #dial(signal: AbortSignal, o: { connectTimeoutMs?: number } = {}): Promise<Connection> {
-    const { env, openTimeoutMs, handshakeTimeoutMs, limits } = this.#o;
-    return (this.#o.dial ?? dialHost)(
-      { ...this.#resolved, ...o },
-      {
-        env,
-        signal,
-        link: this.host,
-        ...(openTimeoutMs === undefined ? {} : { openTimeoutMs }),
-        ...(handshakeTimeoutMs === undefined ? {} : { handshakeTimeoutMs }),
-        ...(limits === undefined ? {} : { limits }),
-        onProgress: (progress) => this.#onProgress(progress),
-      },
-    );
-  }
-
-  #onProgress(progress: DialProgress): void {
-    if (progress.type !== 'accepted') this.#emit({ ...progress, host: this.host });
+    return dialConnection({ ...this.#resolved, ...o }, { ...this.#o, link: this.host, signal });
   }
 
   #waitForRetry(phase: Extract<Phase, { type: 'down' }>): void {

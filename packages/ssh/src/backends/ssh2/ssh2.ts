@@ -140,81 +140,122 @@ function handshake(host: ResolvedHost, o: HandshakeOptions): Promise<Connection>
       handshakeError(formatAddress(host.hostname, host.port), 'ident', socket.errored ?? undefined),
     );
   }
-  const client = new ssh2.Client();
-  const auth = authenticator(host, o.identities);
-  const where = formatAddress(host.hostname, host.port);
-  let phase: 'ident' | 'kex' | 'auth' | 'over' = 'ident';
-  let preamble = '';
-  let keyFault: LinkError | undefined;
-  let wantsCommit: Promise<unknown> = Promise.resolve();
-  const limitMs = o.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS;
-  const limit = deadline(o.env, limitMs, { parent: o.signal, reason: () => silence(where, phase, limitMs) });
-  const failed = new Promise<never>((_, reject) => {
-    limit.signal.addEventListener('abort', () => reject(limit.signal.reason), { once: true });
-    // Errors come twice, after the first, or not at all: the first tells, the others must find a listener.
-    client.on('error', (error: Error & { level?: string }) => {
-      if (error.level === 'agent') return auth.note(error.message);
-      reject(
-        keyFault ??
-          (auth.started && isRefusal(error) ? auth.failure(error) : handshakeError(where, phase, error, preamble)),
-      );
+  return new Handshake(host, o).run();
+}
+
+class Handshake {
+  readonly #host: ResolvedHost;
+  readonly #o: HandshakeOptions;
+  readonly #client: ssh2.Client = new ssh2.Client();
+  readonly #auth: ReturnType<typeof authenticator>;
+  readonly #where: string;
+  #phase: 'ident' | 'kex' | 'auth' | 'over' = 'ident';
+  #preamble = '';
+  #keyFault: LinkError | undefined;
+  #wantsCommit: Promise<unknown> = Promise.resolve();
+
+  constructor(host: ResolvedHost, o: HandshakeOptions) {
+    this.#host = host;
+    this.#o = o;
+    this.#auth = authenticator(host, o.identities);
+    this.#where = formatAddress(host.hostname, host.port);
+  }
+
+  run(): Promise<Connection> {
+    const { env, signal, handshakeTimeoutMs: limitMs = DEFAULT_HANDSHAKE_TIMEOUT_MS } = this.#o;
+    const reason = (): LinkError => silence(this.#where, this.#phase, limitMs);
+    const limit = deadline(env, limitMs, { parent: signal, reason });
+    const failed = this.#failed(limit.signal);
+    const ready = this.#ready();
+    this.#follow();
+    this.#connect();
+    for (const text of this.#o.identities.notices) this.#o.progress({ type: 'notice', text });
+    failed.catch(() => {});
+    return Promise.race([ready, failed]).finally(async () => {
+      limit[Symbol.dispose]();
+      // Also when authentication failed after it: the key was proved all the same.
+      await this.#wantsCommit;
     });
-    const ended = (): void => reject(handshakeError(where, phase, undefined, preamble));
-    client.on('end', ended);
-    client.on('close', ended);
-  });
-  const ready = new Promise<Connection>((resolve) => {
-    client.once('ready', () => {
-      phase = 'over';
-      client.removeAllListeners('end').removeAllListeners('close');
-      const connection = new Ssh2Connection(client, {
-        ...o,
-        host,
-        openTimeoutMs: o.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS,
-        limits: { ...DEFAULT_LIMITS, ...o.limits },
-        onRekey: () => o.progress({ type: 'rekeyed' }),
+  }
+
+  /** Rejects with the first fault. */
+  #failed(limit: AbortSignal): Promise<never> {
+    const client = this.#client;
+    return new Promise<never>((_, reject) => {
+      limit.addEventListener('abort', () => reject(limit.reason), { once: true });
+      // Errors come twice, after the first, or not at all: the first tells, the others must find a listener.
+      client.on('error', (error: Error & { level?: string }) => {
+        if (error.level === 'agent') return this.#auth.note(error.message);
+        const refused = this.#auth.started && isRefusal(error);
+        reject(this.#keyFault ?? (refused ? this.#auth.failure(error) : this.#fault(error)));
       });
-      o.progress({ type: 'passed', step: 'auth' });
-      resolve(connection);
+      const ended = (): void => reject(this.#fault(undefined));
+      client.on('end', ended);
+      client.on('close', ended);
     });
-  });
-  client.on('banner', (text) => o.progress({ type: 'banner', text }));
-  client.once('handshake', ({ kex }: ssh2.NegotiatedAlgorithms) => {
-    phase = 'auth';
-    o.progress({ type: 'passed', step: 'kex', algorithm: kex });
-    o.progress({ type: 'passed', step: 'hostkey' });
-    wantsCommit = o.hostKeys.commit().then((key) => key && o.progress({ type: 'accepted', key }));
-    wantsCommit.catch(() => {});
-  });
-  client.connect({
-    sock: socket as never,
-    username: host.user,
-    readyTimeout: 0,
-    keepaliveInterval: 0,
-    algorithms: {
-      ...ALGORITHMS,
-      serverHostKey: [...o.hostKeys.algorithms] as ssh2.ServerHostKeyAlgorithm[],
-      compress: host.compression ? ['zlib@openssh.com', 'none'] : ['none'],
-    },
-    hostVerifier: (key: Buffer) => {
-      if (phase === 'ident') phase = 'kex';
-      keyFault = o.hostKeys.verify(key);
-      return keyFault === undefined;
-    },
-    authHandler: auth.handler,
-  } as ssh2.ConnectConfig);
-  offerMlkem(client, o.kem);
-  onAuthRefusal(client, auth.accepts);
-  onPreamble(client, (text) => {
-    preamble = `${preamble}${text}`.slice(0, MAX_PREAMBLE);
-  });
-  for (const text of o.identities.notices) o.progress({ type: 'notice', text });
-  failed.catch(() => {});
-  return Promise.race([ready, failed]).finally(async () => {
-    limit[Symbol.dispose]();
-    // Also when authentication failed after it: the key was proved all the same.
-    await wantsCommit;
-  });
+  }
+
+  #fault(error: Error | undefined): LinkError {
+    return handshakeError(this.#where, this.#phase, error, this.#preamble);
+  }
+
+  #ready(): Promise<Connection> {
+    const { openTimeoutMs = DEFAULT_OPEN_TIMEOUT_MS, limits, progress } = this.#o;
+    return new Promise<Connection>((resolve) => {
+      this.#client.once('ready', () => {
+        this.#phase = 'over';
+        this.#client.removeAllListeners('end').removeAllListeners('close');
+        const connection = new Ssh2Connection(this.#client, {
+          ...this.#o,
+          host: this.#host,
+          openTimeoutMs,
+          limits: { ...DEFAULT_LIMITS, ...limits },
+          onRekey: () => progress({ type: 'rekeyed' }),
+        });
+        progress({ type: 'passed', step: 'auth' });
+        resolve(connection);
+      });
+    });
+  }
+
+  /** Tells how far it is. */
+  #follow(): void {
+    const { hostKeys, progress } = this.#o;
+    this.#client.on('banner', (text) => progress({ type: 'banner', text }));
+    this.#client.once('handshake', ({ kex }: ssh2.NegotiatedAlgorithms) => {
+      this.#phase = 'auth';
+      progress({ type: 'passed', step: 'kex', algorithm: kex });
+      progress({ type: 'passed', step: 'hostkey' });
+      this.#wantsCommit = hostKeys.commit().then((key) => key && progress({ type: 'accepted', key }));
+      this.#wantsCommit.catch(() => {});
+    });
+  }
+
+  #connect(): void {
+    const { socket, hostKeys, kem } = this.#o;
+    this.#client.connect({
+      sock: socket as never,
+      username: this.#host.user,
+      readyTimeout: 0,
+      keepaliveInterval: 0,
+      algorithms: {
+        ...ALGORITHMS,
+        serverHostKey: [...hostKeys.algorithms] as ssh2.ServerHostKeyAlgorithm[],
+        compress: this.#host.compression ? ['zlib@openssh.com', 'none'] : ['none'],
+      },
+      hostVerifier: (key: Buffer) => {
+        if (this.#phase === 'ident') this.#phase = 'kex';
+        this.#keyFault = hostKeys.verify(key);
+        return this.#keyFault === undefined;
+      },
+      authHandler: this.#auth.handler,
+    } as ssh2.ConnectConfig);
+    offerMlkem(this.#client, kem);
+    onAuthRefusal(this.#client, this.#auth.accepts);
+    onPreamble(this.#client, (text) => {
+      this.#preamble = `${this.#preamble}${text}`.slice(0, MAX_PREAMBLE);
+    });
+  }
 }
 
 /** ssh2 says so when its keys ran out; sshd when we tried too many (RFC 4253 §11.1, reasons 2 and 14 in OpenSSH). */
