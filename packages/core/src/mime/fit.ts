@@ -2,7 +2,6 @@
  * Makes a message fit for a server: what a line of SMTP cannot carry is encoded, part by part (RFC 2045 §6), and what needs no change keeps every octet. Twice through the message:
  * a survey finds what is in each part, then the parts are written.
  */
-import { TextDecoder } from 'node:util';
 import { MAX_TEXT_LINE_OCTETS } from '../smtp/check.ts';
 import { type Encoder, encoderOf } from './encoders.ts';
 import { CRLF, type Part, walkMessage } from './walk.ts';
@@ -48,7 +47,7 @@ interface Tally {
   /** A long line, a NUL or a bare CR. */
   unfit: boolean;
   /** Reads its octets above 127 as UTF-8 for as long as they are that. */
-  utf8: TextDecoder | undefined;
+  utf8: InstanceType<typeof TextDecoder> | undefined;
   line: number;
 }
 

@@ -11,13 +11,17 @@ import { dialSsh2 } from './ssh2/ssh2.ts';
  */
 export const dialHost: Dial = async (host, o) => {
   if (host.backend === 'openssh') return dialOpenssh(host, o);
-  if (host.backend === 'auto' && [...host.jump, host].some((hop) => hop.needsOpenssh.length > 0)) {
+  const taken = (why: string): void => o.onProgress?.({ type: 'notice', text: `the system's ssh is taken: ${why}` });
+  const asked = [...host.jump, host].flatMap((hop) => hop.needsOpenssh);
+  if (host.backend === 'auto' && asked.length > 0) {
+    taken(`ssh_config sets ${[...new Set(asked)].join(', ')}, which only that obeys`);
     return dialOpenssh(host, o);
   }
   try {
     return await dialSsh2(host, o);
   } catch (error) {
     if (host.backend !== 'auto' || !wantsOpenssh(error)) throw error;
+    taken((error as LinkError).message);
     return dialOpenssh(host, o).catch((second: unknown) => {
       // No better word than the first, unless ssh got further.
       throw second instanceof LinkError && second.code !== 'config' ? second : error;

@@ -139,8 +139,13 @@ describe("the system's ssh as backend", () => {
     await using old = await startSshRig({
       sshd: { config: ['KexAlgorithms sntrup761x25519-sha512@openssh.com'] },
     });
-    const { link } = recordedLink(await resolveRig(old));
+    const { link, events } = recordedLink(await resolveRig(old));
     expect((await readAll(await link.open(exec('echo pq'), { signal }))).toString()).toBe('pq\n');
+    expect(events).toContainEqual({
+      type: 'notice',
+      host: 'gate',
+      text: expect.stringMatching(/^the system's ssh is taken: .* no algorithm in common: .*key exchange/),
+    });
     await link.close();
     const error = await faultOf(await resolveRig(old, { backend: 'ssh2' }));
     expect(error).toMatchObject({ code: 'handshake', fix: expect.stringContaining('backend = "openssh"') });
@@ -166,6 +171,17 @@ describe("the system's ssh as backend", () => {
     });
     expect((await readAll(await link.open(exec('echo certified'), { signal }))).toString()).toBe('certified\n');
     await link.close();
+  });
+
+  test('where neither has what the server offers, it is said which of them is too old', async () => {
+    await using old = await startSshRig({ sshd: { config: ['KexAlgorithms diffie-hellman-group1-sha1'] } });
+    expect(await faultOf(await resolveRig(old))).toMatchObject({
+      ...{ code: 'handshake', layer: 'kex' },
+      message: expect.stringMatching(
+        /is too old for the ssh of this machine \(OpenSSH_[\w.]+\): it has only the key exchange method diffie-hellman-group1-sha1$/,
+      ),
+      fix: expect.stringContaining('KexAlgorithms +diffie-hellman-group1-sha1'),
+    });
   });
 
   test('auto takes it for what ssh finds by itself: a certificate beside a key or in the agent, a key in PKCS#8', async () => {

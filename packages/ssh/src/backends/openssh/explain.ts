@@ -13,6 +13,7 @@ const SAYINGS: readonly { readonly says: RegExp; readonly code: LinkErrorCode; r
   { says: /ssh: .*not found$/m, code: 'config', layer: 'dns' },
   { says: /Bad configuration option|Unsupported option|terminating, \d+ bad/, code: 'config', layer: 'dns' },
   { says: /Connection refused/, code: 'refused', layer: 'tcp' },
+  { says: /no matching [\w ]+ found/, code: 'handshake', layer: 'kex' },
   { says: /timed out|No route to host|Network is unreachable/, code: 'unreachable', layer: 'tcp' },
   {
     says: /Unable to negotiate|kex_exchange_identification|Connection (closed|reset)/,
@@ -27,9 +28,41 @@ export function explainSsh(host: ResolvedHost, o: { stderr: string; link: string
   const said = lines.filter((line) => line !== '' && !/^(debug\d:|OpenSSH_|Authenticated to|@)/.test(line)).join(' ');
   const { code, layer } = SAYINGS.find(({ says }) => says.test(o.stderr)) ?? { code: 'handshake', layer: 'tcp' };
   const where = formatAddress(host.hostname, host.port);
+  if (layer === 'kex') return noneInCommon(o.stderr, where);
   if (layer === 'hostkey') return hostKeyFault(host, { ...o, code, said, where });
   const fix = code === 'auth-failed' ? `try it by hand: ${quoteAll(['ssh', o.link])}` : undefined;
   return new LinkError(`ssh to ${where}: ${said || 'ended without a word'}`, { code, layer, fix });
+}
+
+/** What only a new OpenSSH knows: post-quantum methods and keys. */
+const NEW = /^(?:mlkem|sntrup|ssh-mldsa)/;
+/** The keyword that allows an old algorithm, by what ssh calls its kind. */
+const KEYWORDS: Readonly<Record<string, string>> = {
+  'key exchange method': 'KexAlgorithms',
+  'host key type': 'HostKeyAlgorithms',
+  cipher: 'Ciphers',
+  MAC: 'MACs',
+};
+
+/** Which of the two is too old is seen by what the server offers. */
+function noneInCommon(stderr: string, where: string): LinkError {
+  const [, kind = '', offered = ''] = /no matching ([\w ]+?) found\. Their offer: (\S*)/.exec(stderr) ?? [];
+  const [ssh = 'ssh'] = /^OpenSSH_[\w.]+/m.exec(stderr) ?? [];
+  const offers = offered.split(',').filter((name) => !/^(?:kex|ext)-/.test(name));
+  const what = `${kind} ${offers.join(', ')}`;
+  const make = (message: string, fix: string): LinkError =>
+    new LinkError(message, { code: 'handshake', layer: 'kex', fix });
+  if (offers.some((name) => NEW.test(name))) {
+    return make(
+      `the ssh of this machine (${ssh}) is too old for ${where}, which takes only the ${what}`,
+      'install a newer OpenSSH here, or have the server offer another one',
+    );
+  }
+  const keyword = KEYWORDS[kind];
+  return make(
+    `${where} is too old for the ssh of this machine (${ssh}): it has only the ${what}`,
+    `update the server${keyword === undefined ? '' : `, or allow it in ssh_config for this host: ${keyword} +${offers[0] ?? ''}`}`,
+  );
 }
 
 function hostKeyFault(
