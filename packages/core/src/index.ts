@@ -75,11 +75,9 @@ export {
   type AwaitedCommand,
   type ClientEvent,
   type ClientOptions,
-  type ClientState,
   type ClientStep,
   type Credentials,
   type Dialogue,
-  formatState,
   STREAM_WINDOW,
 } from './smtp/client-state.ts';
 export { formatMail, formatRcpt, unsendable } from './smtp/command.ts';

@@ -1,5 +1,5 @@
 /** Why a session ended, in one sentence each. */
-import { type ClientEvent, printable, replyText } from '@postern/core';
+import { type ClientEvent, type Exit, printable, replyText } from '@postern/core';
 import { DeliveryError } from './error.ts';
 
 /** The server has said 421, or refused RSET. */
@@ -27,4 +27,15 @@ export function notSmtp(said: string): DeliveryError {
   return new DeliveryError(`what answers is no SMTP server: ${printable(JSON.stringify(said.slice(0, 200)), 200)}`, {
     code: 'protocol',
   });
+}
+
+/** The far side's output has ended without a goodbye. `greeted`: after its greeting. */
+export function endedBy(exit: Exit | undefined, o: { greeted: boolean; stderr: string }): DeliveryError {
+  const status = exit?.type === 'exit' ? `, exit status ${exit.code}` : exit?.type === 'signal' ? `, ${exit.name}` : '';
+  const stderr = printable(o.stderr.trim(), 300);
+  const message = o.greeted ? 'the far side closed the session' : 'the far side ended without a greeting';
+  // Whatever its status: behind a receipt it is the wrapper's.
+  const isCommand = exit?.type === 'signal' || exit?.type === 'exit';
+  const code = !o.greeted && isCommand ? 'command' : 'closed';
+  return new DeliveryError(`${message}${status}${stderr === '' ? '' : `: ${stderr}`}`, { code });
 }

@@ -3,7 +3,6 @@ import type { Duplex } from 'node:stream';
 import {
   type ClientEvent,
   type ClientMachine,
-  type ClientStep,
   createClient,
   createReplyParser,
   type Deferred,
@@ -13,15 +12,12 @@ import {
   printable,
   type ReplyEvent,
   type ReplyParser,
-  unsendable,
 } from '@postern/core';
-import { encoded, wantsEncoding } from './encoded.ts';
 import { DeliveryError } from './error.ts';
-import { type Job, withinLimits } from './jobs.ts';
 import { Outbox } from './outbox.ts';
-import { formatPlace, isAnnounced, withoutAnnouncement } from './receipt.ts';
+import { isAnnounced, withoutAnnouncement } from './receipt.ts';
 import { Reports } from './reports.ts';
-import { closedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
+import { closedBy, endedBy, notSmtp, outOfStep, refusedBy } from './session-errors.ts';
 import {
   BLOCKED_TIMEOUT_MS,
   LINGER_MS,
@@ -30,11 +26,9 @@ import {
   type SessionOptions,
   type SessionResult,
   STRANGER_MS,
-  WINDOW_START,
-  WINDOW_STEP,
 } from './session-options.ts';
+import { type TransactionSession, Transactions } from './transactions.ts';
 import { Watchdog } from './watchdog.ts';
-import { writeMessage } from './write-message.ts';
 
 /**
  * Runs one session over an open channel until the source is exhausted or the session ends. Writes and reads at the same time. What it
@@ -50,7 +44,7 @@ class Session {
   readonly #outbox: Outbox;
   readonly #reports: Reports;
   readonly #watchdog: Watchdog;
-  readonly #jobs = new Map<number, { readonly job: Job; receipt: string | undefined }>();
+  readonly #transactions: Transactions;
   readonly #over: Deferred<void> = deferred();
   #stream: Duplex;
   #parser: ReplyParser = createReplyParser();
@@ -62,11 +56,6 @@ class Session {
   #closing: DeliveryError | undefined;
   #error: { readonly cause: unknown } | undefined;
   #ready = false;
-  #hasReceipt = false;
-  /** Messages taken. */
-  #accepted = 0;
-  /** Transactions begun. */
-  #submitted = 0;
 
   constructor(o: SessionOptions) {
     this.#o = o;
@@ -75,7 +64,23 @@ class Session {
     const onError = (error: unknown): void => this.#fail(error);
     this.#outbox = new Outbox(this.#stream, { onProgress: () => this.#progress(), onError });
     this.#reports = new Reports(o.report, o.source, { onError, onChange: () => this.#wake() });
+    this.#transactions = new Transactions(o, this.#asSeen());
     this.#watchdog = new Watchdog(o.env, { limit: () => this.#limit(), expired: (ms) => this.#expire(ms) });
+  }
+
+  /** What its transactions see of it. */
+  #asSeen(): TransactionSession {
+    const isOver = (): boolean => this.#error !== undefined;
+    return {
+      machine: this.#machine,
+      outbox: this.#outbox,
+      reports: this.#reports,
+      get over() {
+        return isOver();
+      },
+      changed: () => this.#change.promise,
+      fail: (error) => this.#fail(error),
+    };
   }
 
   async run(): Promise<SessionResult> {
@@ -173,11 +178,11 @@ class Session {
     switch (event.type) {
       case 'ready':
         this.#ready = true;
-        this.#hasReceipt = this.#o.receipt !== undefined && isAnnounced(this.#stderr());
+        this.#transactions.hasReceipt = this.#o.receipt !== undefined && isAnnounced(this.#stderr());
         onEvent({ type: 'ready', session, extensions: event.extensions, dialogue: event.dialogue });
         break;
       case 'settled':
-        this.#settle(event);
+        this.#transactions.settle(event);
         break;
       case 'closing':
         onEvent({ type: 'closing', session, reply: event.reply });
@@ -193,14 +198,6 @@ class Session {
       case 'out-of-step':
         this.#fail(outOfStep(event));
     }
-  }
-
-  #settle(event: ClientEvent & { type: 'settled' }): void {
-    const sent = this.#jobs.get(event.key);
-    this.#jobs.delete(event.key);
-    const { dsn } = this.#machine.extensions;
-    if (event.verdicts.some((verdict) => verdict.type === 'delivered')) this.#accepted++;
-    if (sent !== undefined) this.#reports.settle(sent.job, event.verdicts, { dsn, receipt: sent.receipt });
   }
 
   /** A socket or a pipe has its own errors; only a `LinkError` says that the link is to blame. */
@@ -219,14 +216,7 @@ class Session {
     else if (this.#closing !== undefined) this.#fail(this.#closing);
     else {
       const greeted = this.#machine.awaiting !== 'greeting';
-      const status =
-        exit?.type === 'exit' ? `, exit status ${exit.code}` : exit?.type === 'signal' ? `, ${exit.name}` : '';
-      const stderr = printable(withoutAnnouncement(this.#stderr()).trim(), 300);
-      const message = greeted ? 'the far side closed the session' : 'the far side ended without a greeting';
-      // Whatever its status: behind a receipt it is the wrapper's.
-      const isCommand = exit?.type === 'signal' || exit?.type === 'exit';
-      const code = !greeted && isCommand ? 'command' : 'closed';
-      this.#fail(new DeliveryError(`${message}${status}${stderr === '' ? '' : `: ${stderr}`}`, { code }));
+      this.#fail(endedBy(exit, { greeted, stderr: withoutAnnouncement(this.#stderr()) }));
     }
   }
 
@@ -242,8 +232,8 @@ class Session {
       if (step.type === 'write') {
         this.#outbox.push(step.bytes);
         await this.#outbox.room();
-      } else if (step.type === 'message') await this.#writeMessage(step);
-      else if (step.type === 'offer') await this.#offer();
+      } else if (step.type === 'message') await this.#transactions.write(step);
+      else if (step.type === 'offer') await this.#transactions.offer();
       else if (step.type === 'upgrade') await this.#upgrade();
       else if (step.type === 'over') return this.#fail(this.#closing);
       else if (this.#machine.quit && this.#machine.open === 0) {
@@ -258,122 +248,6 @@ class Session {
     }
   }
 
-  async #offer(): Promise<void> {
-    const { source } = this.#o;
-    const spent = this.#submitted >= (this.#machine.extensions.limits.mailMax ?? Number.POSITIVE_INFINITY);
-    if (this.#o.report.signal.aborted || ((spent || source.done) && this.#mayFinish)) {
-      this.#machine.finish();
-      return;
-    }
-    const full = spent || this.#reports.busy || this.#machine.open >= this.#window;
-    const taken = full ? undefined : source.take();
-    if (taken === undefined) {
-      const change = this.#change.promise;
-      this.#outbox.flush();
-      await Promise.race(full || source.done ? [change] : [source.ready(), change]);
-      return;
-    }
-    await this.#fitted(taken);
-  }
-
-  /** Submits a job, its message encoded where the server wants that; the session may end while it is read. */
-  async #fitted(job: Job): Promise<void> {
-    const { client, source } = this.#o;
-    // What a batch leads to is not known before it is written (RFC 2442).
-    const extensions = client.dialogue === 'bsmtp' ? undefined : this.#machine.extensions;
-    if (!wantsEncoding(job.entry, extensions)) return this.#submit(job);
-    try {
-      const entry = await encoded(job.entry, extensions);
-      if (this.#error === undefined) this.#submit({ ...job, entry });
-      else source.putBack(job);
-    } catch (cause) {
-      const why = cause instanceof Error ? cause.message : String(cause);
-      const outcome = { type: 'deferred', reason: printable(`the message could not be read: ${why}`) } as const;
-      this.#reports.tell(
-        job,
-        job.recipients.map((recipient) => [recipient, outcome]),
-        { quiet: true },
-      );
-    }
-  }
-
-  #submit(taken: Job): void {
-    const { source, client } = this.#o;
-    const { extensions } = this.#machine;
-    const { now: job, later } = withinLimits(taken, extensions.limits);
-    if (later !== undefined) source.putBack(later);
-    const { entry, recipients } = job;
-    const refusal =
-      client.dialogue === 'bsmtp' ? undefined : unsendable(entry.envelope, { size: entry.size, extensions });
-    if (refusal === undefined) {
-      const key = this.#machine.submit({ envelope: { ...entry.envelope, recipients }, size: entry.size });
-      this.#jobs.set(key, { job, receipt: undefined });
-      this.#submitted++;
-    } else
-      this.#reports.tell(
-        job,
-        recipients.map((recipient) => [recipient, refusal]),
-      );
-  }
-
-  /** Before all is answered, recipients may still come back for another transaction; `bsmtp` does not wait for that. */
-  get #mayFinish(): boolean {
-    // Outcomes are durable before QUIT, because with it the far side may forget its receipt.
-    return (this.#machine.open === 0 && this.#reports.quiet) || this.#o.client.dialogue === 'bsmtp';
-  }
-
-  get #window(): number {
-    if (this.#o.client.dialogue === 'bsmtp') return Number.POSITIVE_INFINITY;
-    const { receipt, none } = this.#o.windows;
-    return this.#hasReceipt ? Math.min(receipt, WINDOW_START + WINDOW_STEP * this.#accepted) : none;
-  }
-
-  async #writeMessage(step: ClientStep & { type: 'message' }): Promise<void> {
-    const { key } = step;
-    const sent = this.#jobs.get(key);
-    if (sent === undefined) return;
-    const { job } = sent;
-    const barrier = (octets: number): void => {
-      sent.receipt = this.#place(key, { job, end: this.#outbox.total + octets });
-      this.#outbox.barrier(this.#reports.attempt(job, sent.receipt), () => this.#machine.left(key));
-    };
-    try {
-      await writeMessage(job.entry, {
-        step,
-        outbox: this.#outbox,
-        gate: barrier,
-        stop: () => this.#error !== undefined,
-      });
-    } catch (cause) {
-      if (this.#error === undefined) await this.#unreadable(step.key, job, cause);
-    }
-  }
-
-  #place(key: number, { job, end }: { job: Job; end: number }): string | undefined {
-    const places = this.#machine.places(key);
-    if (!this.#hasReceipt || places === undefined || this.#o.receipt === undefined) return undefined;
-    return formatPlace(
-      { name: this.#o.receipt, ...places, end },
-      job.recipients.map(({ to }) => to),
-    );
-  }
-
-  /** Half a message is out and cannot be taken back: what went before it is still read, then the session is dropped. */
-  async #unreadable(key: number, job: Job, cause: unknown): Promise<void> {
-    const error = new DeliveryError('the message could not be read', { code: 'message', cause });
-    this.#o.onEvent({ type: 'unreadable', id: job.entry.id, error });
-    this.#jobs.delete(key);
-    const reason = printable(`${error.message}: ${cause instanceof Error ? cause.message : String(cause)}`);
-    // The spool may have put a damaged entry away already: then nobody wants to hear of it.
-    this.#reports.tell(
-      job,
-      job.recipients.map((recipient) => [recipient, { type: 'deferred', reason }]),
-      { quiet: true },
-    );
-    while (this.#error === undefined && this.#machine.open > 1) await this.#change.promise;
-    this.#fail(error);
-  }
-
   // -- ends ---------------------------------------------------------------------------------------------------------
 
   /** Ends the session: what is open is settled by what is known. The first error counts; after QUIT there is none. */
@@ -381,7 +255,7 @@ class Session {
     if (this.#error !== undefined) return;
     if (!this.#machine.quit || this.#machine.open > 0) {
       this.#error = { cause: error };
-      for (const event of this.#machine.end()) if (event.type === 'settled') this.#settle(event);
+      for (const event of this.#machine.end()) if (event.type === 'settled') this.#transactions.settle(event);
     }
     this.#over.resolve();
     this.#wake();
