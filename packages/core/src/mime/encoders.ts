@@ -20,20 +20,24 @@ export function encoderOf(to: 'quoted-printable' | 'base64', from: string): Enco
 
 const HEX = [...'0123456789ABCDEF'].map((digit) => digit.charCodeAt(0));
 const EQUALS = 0x3d;
+const EMPTY: Buffer = Buffer.alloc(0);
 
 /** With `again` the body is quoted-printable already: its escapes and soft breaks stay. */
 function quotedPrintable(again: boolean): Encoder {
   let column = 0;
   /** The start of an escape that is not whole yet, or a blank that may turn out to end its line. */
-  let held: Buffer = Buffer.alloc(0);
-  const encode = (bytes: Buffer, lastOfLine: boolean): Buffer => {
+  let held: Buffer = EMPTY;
+  const encode = (bytes: Buffer, lastOfLine: boolean, end: Buffer = EMPTY): Buffer => {
     // Three for each octet, and a soft break for each line of them.
-    const out = Buffer.allocUnsafe(bytes.length * 3 + (Math.ceil((bytes.length * 3) / (LINE - 3)) + 1) * 3);
+    const breaks = Math.ceil((bytes.length * 3) / (LINE - 3)) + 1;
+    const out = Buffer.allocUnsafe(bytes.length * 3 + breaks * 3 + end.length);
     let to = 0;
     /** Breaks the line softly where `length` characters have no room before the `=`. */
     const room = (length: number): void => {
       if (column + length > LINE - 1) {
-        to += SOFT_BREAK.copy(out, to);
+        out[to++] = EQUALS;
+        out[to++] = 0x0d;
+        out[to++] = 0x0a;
         column = 0;
       }
       column += length;
@@ -55,23 +59,25 @@ function quotedPrintable(again: boolean): Encoder {
         out[to++] = HEX[octet & 15] as number;
       }
     }
+    for (const octet of end) out[to++] = octet;
     return out.subarray(0, to);
   };
   return {
     push(bytes, ends) {
+      if (ends && column === 0 && held.length === 0 && standsForItself(bytes)) return bytes;
       const text = ends && bytes.at(-2) === 0x0d ? bytes.subarray(0, -2) : bytes;
       let whole = held.length === 0 ? text : Buffer.concat([held, text]);
       const cut = ends ? whole.length : heldFrom(whole, again);
-      held = Buffer.from(whole.subarray(cut));
+      held = cut === whole.length ? EMPTY : Buffer.from(whole.subarray(cut));
       whole = whole.subarray(0, whole.length - held.length);
-      const out = encode(whole, ends && !again);
-      if (!ends) return out;
+      if (!ends) return encode(whole, false);
+      const out = encode(whole, !again, text.length === bytes.length ? EMPTY : CRLF);
       column = 0;
-      return text.length === bytes.length ? out : Buffer.concat([out, CRLF]);
+      return out;
     },
     finish() {
       const rest = held;
-      held = Buffer.alloc(0);
+      held = EMPTY;
       return encode(rest, !again);
     },
   };
@@ -85,11 +91,17 @@ function heldFrom(bytes: Buffer, again: boolean): number {
   return start >= 0 && start > bytes.length - 3 ? start : bytes.length;
 }
 
-const SOFT_BREAK: Buffer = Buffer.from('=\r\n');
-
 /** What stands for itself (RFC 2045 §6.7 rules 2 and 3). */
 function isPlain(octet: number): boolean {
   return (octet >= 0x20 && octet < 0x7f && octet !== EQUALS) || octet === 0x09;
+}
+
+/** A whole line, with its CRLF, in which nothing is encoded. */
+function standsForItself(line: Buffer): boolean {
+  const length = line.length - CRLF.length;
+  if (length > LINE - 1 || length < 0 || line[length] !== 0x0d) return false;
+  for (let at = 0; at < length; at += 1) if (!isPlain(line[at] as number)) return false;
+  return length === 0 || (line[length - 1] !== 0x20 && line[length - 1] !== 0x09);
 }
 
 const GROUP = (LINE / 4) * 3;
