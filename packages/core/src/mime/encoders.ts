@@ -18,7 +18,7 @@ export function encoderOf(to: 'quoted-printable' | 'base64', from: string): Enco
   return quotedPrintable(from === 'quoted-printable');
 }
 
-const HEX = [...'0123456789ABCDEF'].map((digit) => digit.charCodeAt(0));
+const HEX: Uint8Array = Buffer.from('0123456789ABCDEF');
 const EQUALS = 0x3d;
 const EMPTY: Buffer = Buffer.alloc(0);
 
@@ -31,33 +31,28 @@ function quotedPrintable(again: boolean): Encoder {
     // Three for each octet, and a soft break for each line of them.
     const breaks = Math.ceil((bytes.length * 3) / (LINE - 3)) + 1;
     const out = Buffer.allocUnsafe(bytes.length * 3 + breaks * 3 + end.length);
+    const blank = lastOfLine ? bytes.length - 1 : -1;
     let to = 0;
-    /** Breaks the line softly where `length` characters have no room before the `=`. */
-    const room = (length: number): void => {
-      if (column + length > LINE - 1) {
+    for (let at = 0; at < bytes.length; at += 1) {
+      const octet = bytes[at] as number;
+      const isBare = octet === EQUALS ? again : PLAIN[octet] === 1 && (at !== blank || octet > 0x20);
+      const width = isBare && octet !== EQUALS ? 1 : 3;
+      if (column + width > LINE - 1) {
         out[to++] = EQUALS;
         out[to++] = 0x0d;
         out[to++] = 0x0a;
         column = 0;
       }
-      column += length;
-    };
-    for (let at = 0; at < bytes.length; at += 1) {
-      const octet = bytes[at] as number;
-      const blankAtEnd = lastOfLine && at === bytes.length - 1 && (octet === 0x20 || octet === 0x09);
-      if (again && octet === EQUALS) {
-        room(3);
-        out[to++] = octet;
-        for (let more = 0; more < 2 && at + 1 < bytes.length; more += 1) out[to++] = bytes[++at] as number;
-      } else if (!blankAtEnd && isPlain(octet)) {
-        room(1);
-        out[to++] = octet;
-      } else {
-        room(3);
+      column += width;
+      if (!isBare) {
         out[to++] = EQUALS;
         out[to++] = HEX[octet >> 4] as number;
         out[to++] = HEX[octet & 15] as number;
+        continue;
       }
+      out[to++] = octet;
+      if (width === 3)
+        for (let more = 0; more < 2 && at + 1 < bytes.length; more += 1) out[to++] = bytes[++at] as number;
     }
     for (const octet of end) out[to++] = octet;
     return out.subarray(0, to);
@@ -91,16 +86,16 @@ function heldFrom(bytes: Buffer, again: boolean): number {
   return start >= 0 && start > bytes.length - 3 ? start : bytes.length;
 }
 
-/** What stands for itself (RFC 2045 §6.7 rules 2 and 3). */
-function isPlain(octet: number): boolean {
-  return (octet >= 0x20 && octet < 0x7f && octet !== EQUALS) || octet === 0x09;
-}
+/** 1 for what stands for itself (RFC 2045 §6.7 rules 2 and 3). */
+const PLAIN: Uint8Array = Uint8Array.from({ length: 256 }, (_, octet) =>
+  (octet >= 0x20 && octet < 0x7f && octet !== EQUALS) || octet === 0x09 ? 1 : 0,
+);
 
 /** A whole line, with its CRLF, in which nothing is encoded. */
 function standsForItself(line: Buffer): boolean {
   const length = line.length - CRLF.length;
   if (length > LINE - 1 || length < 0 || line[length] !== 0x0d) return false;
-  for (let at = 0; at < length; at += 1) if (!isPlain(line[at] as number)) return false;
+  for (let at = 0; at < length; at += 1) if (PLAIN[line[at] as number] !== 1) return false;
   return length === 0 || (line[length - 1] !== 0x20 && line[length - 1] !== 0x09);
 }
 
