@@ -266,7 +266,14 @@ describe('the envelope', () => {
     ['MAIL FROM:<me@work.example> ENVID=+zz', /^501 5\.5\.4 /],
     ['MAIL FROM:<me@work.example> SIZE=999999999999', /^552 5\.3\.4 /],
     ['MAIL FROM:<me@@work.example>', /^553 5\.1\.7 /],
-    ['MAIL FROM:me@work.example', /^501 5\.1\.7 /],
+    ['MAIL FROM:me@work.example', /^250 2\.1\.0 /],
+    ['MAIL FROM:me@work.example SIZE=10', /^250 2\.1\.0 /],
+    ['MAIL FROM:<root>', /^250 2\.1\.0 /],
+    ['MAIL FROM:me@work.example <x@y.example>', /^555 /],
+    ['MAIL FROM:"a b"@work.example', /^501 5\.1\.7 /],
+    ['MAIL FROM:a@b@work.example', /^501 5\.1\.7 /],
+    ['MAIL FROM:root', /^501 5\.1\.7 /],
+    ['MAIL FROM:<host!user>', /^553 5\.1\.7 /],
     ['MAIL FROM:<me@work.example> AUTH=<>', /^250 /],
   ])('%s is answered properly', async (command, reply) => {
     const { port } = await listen();
@@ -392,6 +399,15 @@ describe('the message', () => {
       );
     }
     expect(new Set(said)).toEqual(new Set(longLines === 'refuse' ? [] : [longLines === 'encode']));
+  });
+
+  test('from a name without a domain is from this machine', async () => {
+    const { port, taken } = await listen();
+    const client = await greet(port);
+    await client.say('MAIL FROM:<root>', 'RCPT TO:<you@far.example>', 'DATA');
+    client.send('Subject: x\r\n\r\n.\r\n');
+    await client.say('NOOP');
+    expect(taken.map(({ envelope }) => envelope.from)).toEqual(['root@laptop.example']);
   });
 
   test('of 998 octets a line is taken', async () => {

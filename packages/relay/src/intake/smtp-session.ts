@@ -24,6 +24,10 @@ import { SMTPConnection } from 'smtp-server/lib/smtp-connection.js';
 const ENHANCED = /^[245]\.\d{1,3}\.\d{1,3} /;
 const HTTP = / HTTP\/\d(?:\.\d)?$/;
 const PATH_COMMAND = /^(MAIL FROM|RCPT TO)[ \t]*:[ \t]*<((?:"(?:\\.|[^"\\])*"|[^<>"])*)>[ \t]*(.*)$/is;
+/** The same without brackets, as scripts write it: nothing in it can move them. */
+const BARE_PATH_COMMAND = /^(MAIL FROM|RCPT TO)[ \t]*:[ \t]*([^\s<>"\\@]+@[^\s<>"\\@]+)(?:[ \t]+(.*))?$/is;
+/** A name without a domain. */
+const LOCAL = /^[^\s<>"\\@(),:;![\]%]+$/;
 const MAIL_PARAMETERS = ['SIZE', 'BODY', 'SMTPUTF8', 'RET', 'ENVID', 'AUTH'];
 const RCPT_PARAMETERS = ['NOTIFY', 'ORCPT'];
 
@@ -48,11 +52,16 @@ export function replyError({ code, text }: Refusal): Error & { responseCode: num
   return Object.assign(new Error(text), { responseCode: code });
 }
 
-/** Reads `MAIL FROM:<…> …` or `RCPT TO:<…> …`. Undefined when it has not even that form. */
-export function parsePathCommand(line: string): PathCommand | undefined {
-  const [, verb, inner, rest] = PATH_COMMAND.exec(line.trim()) ?? [];
-  if (verb === undefined || inner === undefined || rest === undefined) return undefined;
+/**
+ * Reads `MAIL FROM:<…> …` or `RCPT TO:<…> …`. Undefined when it has not even that form. A sender without a domain is one of `domain`, as Postfix's `myorigin`
+ * has it.
+ */
+export function parsePathCommand(line: string, domain?: string): PathCommand | undefined {
+  const said = line.trim();
+  const [, verb, written, rest = ''] = PATH_COMMAND.exec(said) ?? BARE_PATH_COMMAND.exec(said) ?? [];
+  if (verb === undefined || written === undefined) return undefined;
   const mail = /^mail/i.test(verb);
+  const inner = mail && domain !== undefined && LOCAL.test(written) ? `${written}@${domain}` : written;
   const parameters = new Map<string, string>();
   const refused = (code: number, text: string): PathCommand => ({
     address: 'refused@invalid',
@@ -258,7 +267,7 @@ export class Session extends SMTPConnection {
   }
 
   override _parseAddressCommand(_name: string, command: Buffer | string): PathCommand | false {
-    return parsePathCommand(command.toString()) ?? false;
+    return parsePathCommand(command.toString(), this._server.options.name) ?? false;
   }
 }
 
