@@ -1,3 +1,5 @@
+import { mkdir, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Gate, readMaildir } from '@postern/gate';
 import type { Simulator } from '@postern/testkit';
 import { startRig } from '@postern/testkit/rig';
@@ -47,4 +49,24 @@ test('every message arrives once', async () => {
   await expect.poll(queue, { timeout: 90_000 }).toEqual([]);
   await expect.poll(async () => (await subjects()).length, { timeout: 30_000 }).toBeGreaterThanOrEqual(sent.length);
   expect(await subjects()).toEqual(sent);
+});
+
+test('check tells of receipts that were left over, and not of those in use', async () => {
+  const dir = join(gate.home, '.postern', 'receipts');
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const place = await makePlace(gate, PLAIN, 'receipts-left');
+  const told = async (): Promise<string> => (await postern(place, ['check', 'gate'])).stdout;
+  await writeFile(join(dir, 'inuse'), 'x'.repeat(5000), { mode: 0o666 });
+  expect(await told()).not.toContain('left over there');
+  for (const [name, octets] of [
+    ['one', 3000],
+    ['two', 2000],
+  ] as const) {
+    await writeFile(join(dir, name), 'x'.repeat(octets), { mode: 0o666 });
+    const old = new Date(Date.now() - 7_200_000);
+    await utimes(join(dir, name), old, old);
+  }
+  expect(await told()).toContain(
+    '2 receipts were left over there by sessions that broke off (~/.postern/receipts, 5 KiB)',
+  );
 });

@@ -25,12 +25,16 @@ export async function checkSmtp(o: SmtpCheck): Promise<{ detail: string; warning
   if (target.type !== 'exec') return { detail: await greetSmtp(o.link, target, o), warnings: bsmtpWarnings(o) };
   if (protocol === 'smtp' || protocol === 'lmtp') {
     const detail = await greetSmtp(o.link, target, o).catch((error: unknown) => suggest(error, o));
-    return { detail, warnings: [...netcatWarnings(target.command), ...bsmtpWarnings(o)] };
+    const left = protocol === 'smtp' ? await receiptWarnings(o) : [];
+    return { detail, warnings: [...netcatWarnings(target.command), ...bsmtpWarnings(o), ...left] };
   }
   await mustExist(target.command, o);
   const does = protocol === 'bsmtp' ? 'reads batches' : 'takes one message a run';
   return { detail: `\`${target.command}\` ${does}`, warnings: [SAYS_NOTHING] };
 }
+
+/** Octets of a listing that are read: some 10,000 receipts. */
+const MAX_LISTING = 1_048_576;
 
 const SAYS_NOTHING =
   'it answers nothing: its exit status is all there is to know, and a refused recipient comes back as a bounce (`sendmail -bs`, where there is one, tells)';
@@ -43,6 +47,27 @@ function bsmtpWarnings({ routes, link }: SmtpCheck): string[] {
         'a route here says dialogue = "bsmtp", which writes everything before any reply is read: toward an SMTP server the first refused recipient leaves all that follows uncertain (leave it out)',
       ]
     : [];
+}
+
+/** A receipt is removed with its session, or when it was asked for; what is older than an hour was left behind. One line for each: its size. */
+const LEFT = 'find "$HOME/.postern/receipts" -type f -mmin +60 -exec ls -ln {} + 2>/dev/null';
+
+/** Receipts that nobody fetched, and what they take. A far side that cannot tell has no warning. */
+async function receiptWarnings({ link, env, timeoutMs }: SmtpCheck): Promise<string[]> {
+  using limit = deadline(env, timeoutMs, { reason: () => new Error('no answer') });
+  const script = quoteAll(['sh', '-c', LEFT]);
+  const ran = await runFar(link, script, { signal: limit.signal, maxOctets: MAX_LISTING }).catch(() => undefined);
+  const sizes = (ran?.output.toString('latin1') ?? '').match(/^-\S+ +\d+ +\d+ +\d+ +\d+(?= )/gm) ?? [];
+  if (sizes.length === 0) return [];
+  const octets = sizes.reduce((sum, line) => sum + Number(/\d+$/.exec(line)?.[0] ?? 0), 0);
+  const what = sizes.length === 1 ? 'a receipt was' : `${sizes.length} receipts were`;
+  return [
+    `${what} left over there by sessions that broke off (~/.postern/receipts, ${formatOctets(octets)}); they go by themselves after 14 days`,
+  ];
+}
+
+function formatOctets(octets: number): string {
+  return octets < 1024 * 1024 ? `${Math.ceil(octets / 1024)} KiB` : `${Math.ceil(octets / 1024 / 1024)} MiB`;
 }
 
 /** Where nothing was configured and the usual way fails, there may be another. */
