@@ -143,7 +143,7 @@ export function untagged(s: TapState, line: Buffer, head: ResponseHead, o: About
   else if (head.word === 'ENABLED')
     for (const name of text().trim().split(/ +/).slice(2)) s.enabled.add(name.toUpperCase());
   else if (head.word === 'VANISHED' && !/^\* VANISHED \(EARLIER\)/i.test(text())) {
-    s.mailbox?.vanish(/ ([\d:,]+)\s*$/.exec(text())?.[1] ?? '');
+    return vanished(s, line);
   } else if (kind === 'search' && o.flight?.row.numbers === true && s.mailbox && s.mailbox.ghosts.size > 0) {
     return translateAnswer(line, head.word, s.mailbox.ghosts);
   }
@@ -188,6 +188,25 @@ function expunged(s: TapState, line: Buffer, n: number, mailbox: Mailbox): Buffe
   }
   const at = mailbox.expunge(n);
   return at === n ? line : Buffer.from(`* ${at} EXPUNGE\r\n`);
+}
+
+/** As {@link expunged}, by UID. */
+function vanished(s: TapState, line: Buffer): Buffer | undefined {
+  const { mailbox } = s;
+  const set = / ([\d:,]+)\s*$/.exec(line.toString('latin1'))?.[1];
+  if (mailbox === undefined || set === undefined) return line;
+  const isOurs = s.flying.some((one) => !isFlight(one));
+  if (!isOurs && mailbox.ghosts.size === 0) {
+    mailbox.vanish(set);
+    return line;
+  }
+  if (mayTellExpunge(s)) {
+    tellExpunged(s);
+    mailbox.vanish(set);
+    return line;
+  }
+  const told = mailbox.haunt(set);
+  return told === undefined ? undefined : Buffer.from(`* VANISHED ${told}\r\n`);
 }
 
 function noteFetch(s: TapState, line: Buffer, n: number, mailbox: Mailbox, o: About): void {

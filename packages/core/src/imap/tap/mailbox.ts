@@ -59,15 +59,41 @@ export class Mailbox {
     return n;
   }
 
-  /** UIDs are gone, and the client is told so (RFC 7162 §3.2.10). */
+  /** UIDs are gone, and the client is told so (RFC 7162 §3.2.10). There are no ghosts. */
   vanish(set: string): void {
-    for (const [from, to] of parseSet(set) ?? []) {
-      for (let n = this.view.known; n >= 1; n--) {
-        const uid = this.view.uid(n);
-        if (uid < from) break;
-        if (uid <= to) this.view.expunge(n);
-      }
-      if (to > this.view.lastUid && this.view.count > this.view.known) this.isMapped = false;
+    for (const n of this.#named(set).reverse()) this.view.expunge(n);
+    const { view } = this;
+    const unnamed = this.#unnamed(set).reduce((sum, [from, to]) => sum + to - from + 1, 0);
+    if (unnamed > view.count - view.known) this.isMapped = false;
+    else for (let left = unnamed; left > 0; left--) view.expunge(view.count);
+  }
+
+  /** UIDs are gone, and the client may not be told yet. Gives what cannot be kept from it: messages it has only been told the number of. */
+  haunt(set: string): string | undefined {
+    for (const n of this.#named(set)) this.ghosts.add(n);
+    const unnamed = this.#unnamed(set);
+    if (unnamed.length === 0) return undefined;
+    this.isMapped = false;
+    return unnamed.map(([from, to]) => (from === to ? `${from}` : `${from}:${to}`)).join(',');
+  }
+
+  /** The ranges of a set of UIDs that lie behind all that are known. */
+  #unnamed(set: string): [number, number][] {
+    const { view } = this;
+    if (view.count === view.known) return [];
+    return (parseSet(set) ?? [])
+      .filter(([, to]) => to > view.lastUid)
+      .map(([from, to]): [number, number] => [Math.max(from, view.lastUid + 1), to]);
+  }
+
+  /** The client's numbers of the UIDs that are known, ascending. */
+  #named(set: string): number[] {
+    const ranges = parseSet(set) ?? [];
+    const numbers: number[] = [];
+    for (let n = 1; n <= this.view.known; n++) {
+      const uid = this.view.uid(n);
+      if (ranges.some(([from, to]) => uid >= from && uid <= to)) numbers.push(n);
     }
+    return numbers;
   }
 }

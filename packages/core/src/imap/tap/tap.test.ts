@@ -452,6 +452,53 @@ describe('a MOVE that was under way', () => {
   });
 });
 
+describe('VANISHED (RFC 7162)', () => {
+  const quick = (): Stand => {
+    const stand = selected().client('q ENABLE QRESYNC\r\n').far('* ENABLED QRESYNC\r\nq OK x\r\n');
+    stand.told();
+    stand.asked();
+    return stand;
+  };
+  /** Crossed under a FETCH by number, so that the loss of UID 2 cannot be told. */
+  const haunted = (): Stand => {
+    const stand = quick().client('b FETCH 4 (FLAGS)\r\n').lost().reopened();
+    const tags = [...stand.asked().matchAll(/^(P\d+) /gm)].map(([, tag]) => tag);
+    stand.far(`${tags[0]} OK x\r\n* 4 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n${tags[1]} OK [READ-WRITE] x\r\n`);
+    stand.far(`* ESEARCH (TAG "${tags[2]}") UID ALL 1,3:5\r\n${tags[2]} OK x\r\n${tags[3]} OK x\r\n`);
+    expect([stand.told(), stand.asked()]).toEqual(['', 'b FETCH 3 (FLAGS)\r\n']);
+    return stand;
+  };
+
+  test('beside a loss that could not be told yet is kept with it, and both are told by their own UIDs', () => {
+    const stand = haunted().far('* VANISHED 1\r\n* 2 FETCH (FLAGS ())\r\nb OK x\r\n');
+    expect(stand.told()).toBe('* 4 FETCH (FLAGS ())\r\nb OK x\r\n');
+    expect(stand.client('c NOOP\r\n').far('c OK x\r\n').told()).toBe('* VANISHED 1,2\r\nc OK x\r\n');
+    stand.asked();
+    stand.client('d FETCH 1 (UID)\r\n');
+    expect(stand.asked()).toBe('d FETCH 1 (UID)\r\n');
+  });
+
+  test('comes after what could not be told until then', () => {
+    const stand = haunted().far('* 3 FETCH (FLAGS ())\r\nb OK x\r\n');
+    stand.told();
+    expect(stand.client('c NOOP\r\n').far('* VANISHED 1\r\nc OK x\r\n').told()).toBe(
+      '* VANISHED 2\r\n* VANISHED 1\r\nc OK x\r\n',
+    );
+  });
+
+  test('of a message that was told of by its number only leaves the session to be carried over', () => {
+    const stand = quick()
+      .client('b IDLE\r\n')
+      .far('+ x\r\n* 6 EXISTS\r\n* VANISHED 9\r\n')
+      .client('DONE\r\n')
+      .far('b OK x\r\n');
+    stand.told();
+    stand.asked();
+    stand.client('c NOOP\r\n').lost().reopened();
+    expect([stand.told(), stand.ends]).toEqual(['', []]);
+  });
+});
+
 test('LOGOUT needs no far side', () => {
   const stand = selected().lost().client('z LOGOUT\r\n');
   expect(stand.toClient).toBe('* BYE Logging out\r\nz OK Logout completed.\r\n');
