@@ -17,7 +17,7 @@ import {
 } from './client-state.ts';
 import { endWithoutMessage, isRefused } from './client-steps.ts';
 import { type Extensions, NO_EXTENSIONS, parseEhlo } from './extensions.ts';
-import { acceptedCount, isGoodbye, verdicts } from './verdict.ts';
+import { acceptedCount, isGoodbye, isInDoubt, type SessionEnd, verdicts } from './verdict.ts';
 
 type Effect =
   | 'hello'
@@ -86,6 +86,7 @@ const REFUSALS: Readonly<Partial<Record<AwaitedCommand, string>>> = {
   hello: 'the server refused EHLO',
   starttls: 'the server refused STARTTLS',
   auth: 'the server refused the user name or password',
+  mail: 'the server refuses MAIL, whoever sends',
 };
 
 /** True when a reply of this class may answer the command: all others are out of step (rule 1). */
@@ -122,11 +123,10 @@ export function settleAll(state: ClientState): ClientEvent[] {
   const { closing } = state;
   const suspect = state.awaiting.length > 0 && state.phase !== 'derailed' ? state.lastReply : undefined;
   state.phase = 'over';
-  const events = [...state.open.values()].map((transaction): ClientEvent => {
-    return { type: 'settled', key: transaction.key, verdicts: verdicts(transaction, { suspect, closing }) };
-  });
-  state.open.clear();
-  return events;
+  return [
+    ...settleDoubted(state, state.shut ? 'refused' : undefined),
+    ...[...state.open.values()].map((transaction) => settled(state, transaction, { suspect, closing })),
+  ];
 }
 
 // -- the session ------------------------------------------------------------------------------------------------------
@@ -217,21 +217,51 @@ function close(state: ClientState, reply: Reply): ClientEvent[] {
 /** RSET cannot be refused (RFC 5321 §4.1.1.5): Exim 4.96 says `554 Too many nonmail commands` there, and closes; all else is out of step. */
 function isClosing(head: Awaited | undefined, reply: Reply): boolean {
   if (head?.command === 'reset') return isGoodbye(reply) && replyClass(reply) >= 4;
-  return isGoodbye(reply) && reply.code !== 221 && (head === undefined || head.transaction !== undefined);
+  const mayClose = head === undefined || head.transaction !== undefined || head.command === 'mail';
+  return isGoodbye(reply) && reply.code !== 221 && mayClose;
 }
 
 // -- a transaction ----------------------------------------------------------------------------------------------------
 
 function takeAnswer(state: ClientState, head: Awaited, reply: Reply): ClientEvent[] {
   const { transaction } = head;
-  if (transaction === undefined) return [];
+  if (transaction === undefined) return takeOther(state, reply);
   if (!fits(head, transaction, reply)) return outOfStep(state, head.command, reply, transaction);
   record(head, transaction, reply);
   const expected = state.lmtp && head.command === 'final' ? Math.max(1, acceptedCount(transaction)) : 1;
   if (head.command === 'final' && transaction.finals.length < expected) state.awaiting.unshift(head);
   else transaction.pending--;
   if (transaction === state.current && isPointless(state, transaction)) endWithoutMessage(state, transaction);
-  return settle(state, transaction);
+  const isTaken = head.command === 'mail' && replyClass(reply) === 2;
+  return [...(isTaken ? settleDoubted(state, 'taken') : []), ...settle(state, transaction)];
+}
+
+/** Rule 6: the null sender was asked for. A reply of class 4 tells nothing. */
+function takeOther(state: ClientState, reply: Reply): ClientEvent[] {
+  state.asking = false;
+  const kind = replyClass(reply);
+  state.dirty ||= kind === 2;
+  if (kind === 5) return refuseAll(state);
+  return settleDoubted(state, kind === 2 ? 'taken' : undefined);
+}
+
+/** Rule 6: none was taken, so no letter is to blame; the session is over. */
+function refuseAll(state: ClientState): ClientEvent[] {
+  state.shut = true;
+  return refuse(state, 'mail', REFUSALS.mail ?? '', state.doubted[0]?.mail);
+}
+
+/** The doubted are settled by what is known now. */
+function settleDoubted(state: ClientState, otherSender: SessionEnd['otherSender']): ClientEvent[] {
+  const { closing } = state;
+  return state.doubted
+    .splice(0)
+    .map((transaction) => settled(state, transaction, { suspect: undefined, closing, otherSender }));
+}
+
+function settled(state: ClientState, transaction: Transaction, end?: SessionEnd): ClientEvent {
+  state.open.delete(transaction.key);
+  return { type: 'settled', key: transaction.key, verdicts: verdicts(transaction, end) };
 }
 
 /** Rule 2. */
@@ -256,10 +286,16 @@ function isPointless(state: ClientState, transaction: Transaction): boolean {
   return transaction.rcptSent === transaction.rcpt.length && acceptedCount(transaction) === 0;
 }
 
-/** Rule 3. */
+/** Rules 3 and 6. */
 function settle(state: ClientState, transaction: Transaction): ClientEvent[] {
   if (transaction.stage !== 'done' || transaction.pending > 0) return [];
-  state.open.delete(transaction.key);
   state.careful = acceptedCount(transaction) === 0 ? CAREFUL_TRANSACTIONS : Math.max(0, state.careful - 1);
-  return [{ type: 'settled', key: transaction.key, verdicts: verdicts(transaction) }];
+  const { mail } = transaction;
+  if (mail === undefined || !isInDoubt(mail)) return [settled(state, transaction)];
+  state.doubted.push(transaction);
+  if (transaction.envelope.from !== '') return [];
+  // It is the null sender itself that was refused: nobody else can be asked for.
+  const others = state.doubted.some(({ envelope }) => envelope.from !== '');
+  if (!others) return settleDoubted(state, undefined);
+  return state.awaiting.length === 0 ? refuseAll(state) : [];
 }

@@ -4,20 +4,22 @@ import { describe, expect, test } from 'vitest';
 import type { Envelope, ForwardPath, ReversePath } from '../envelope.ts';
 import { splits } from '../testing/index.ts';
 import { createClient } from './client.ts';
-import { type ClientOptions, formatState } from './client-state.ts';
+import { type ClientEvent, type ClientOptions, formatState } from './client-state.ts';
 import { createReplyParser } from './reply.ts';
 
-/** The server's replies, the client's lines and events in return, the state then. */
+/** The server's replies, or `(end)`, the client's lines and events in return, the state then. */
 type Turn = readonly [server: string, client: string, state: string];
 
 interface Play extends Partial<ClientOptions> {
   /** Recipients of each message, as letters: `['ab', 'c']`. */
   readonly mail?: readonly string[];
   readonly octets?: number;
+  /** Reverse-path. */
+  readonly from?: string;
 }
 
-const envelopeFor = (letters: string): Envelope => ({
-  from: 'me@home.test' as ReversePath,
+const envelopeFor = (letters: string, from: string): Envelope => ({
+  from: from as ReversePath,
   recipients: [...letters].map((letter) => ({ to: `${letter}@far.test` as ForwardPath })),
   body: '7BIT',
   smtputf8: false,
@@ -25,7 +27,7 @@ const envelopeFor = (letters: string): Envelope => ({
 
 /** Plays the server's part of each turn, cut by `cut`, and says what came of it. */
 function play(o: Play, turns: readonly Turn[], cut: (bytes: Uint8Array) => readonly Uint8Array[]): Turn[] {
-  const { mail = [], octets = 10, ...options } = o;
+  const { mail = [], octets = 10, from = 'me@home.test', ...options } = o;
   const machine = createClient({ helo: 'home', dialogue: 'auto', ...options });
   const parser = createReplyParser();
   const waiting = [...mail];
@@ -43,19 +45,24 @@ function play(o: Play, turns: readonly Turn[], cut: (bytes: Uint8Array) => reado
         } else {
           const letters = waiting.shift();
           if (letters === undefined) machine.finish();
-          else machine.submit({ envelope: envelopeFor(letters), size: octets });
+          else machine.submit({ envelope: envelopeFor(letters, from), size: octets });
         }
       }
     };
     drain();
     const events: string[] = [];
+    const tell = (told: ClientEvent): void => {
+      const verdicts = told.type === 'settled' ? ` ${told.verdicts.map(({ type }) => type).join(' ')}` : '';
+      events.push(`<${told.type}${verdicts}>`);
+    };
+    if (server === '(end)') {
+      machine.end().forEach(tell);
+      return [server, events.join(' | '), formatState(machine.state)];
+    }
     for (const chunk of cut(Buffer.from(server.replaceAll(' | ', '\r\n').concat(server === '' ? '' : '\r\n')))) {
       for (const event of parser.push(chunk)) {
         if (event.type !== 'reply') throw new Error(`no reply in ${server}`);
-        for (const told of machine.receive(event.reply)) {
-          const verdicts = told.type === 'settled' ? ` ${told.verdicts.map(({ type }) => type).join(' ')}` : '';
-          events.push(`<${told.type}${verdicts}>`);
-        }
+        machine.receive(event.reply).forEach(tell);
       }
       drain();
     }
@@ -88,6 +95,96 @@ const TABLE: Readonly<Record<string, readonly [Play, readonly Turn[]]>> = {
         '<settled failed> | MAIL FROM:<me@home.test>',
         'ready lockstep; careful 3; awaits mail 1; open 1 rcpt',
       ],
+    ],
+  ],
+  'lockstep: a refusal that may be for everybody asks for the null sender; taken, it was this sender': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['550 denied', 'MAIL FROM:<>', 'ready lockstep; careful 3; awaits mail; open 0 done; doubted 0'],
+      ['250 ok', '<settled failed> | RSET', 'ready lockstep; careful 3; awaits reset; open 1 mail'],
+      ['250 ok', 'MAIL FROM:<me@home.test>', 'ready lockstep; careful 3; awaits mail 1; open 1 rcpt'],
+    ],
+  ],
+  'lockstep: where the null sender is refused as well, the session is': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['550 denied', 'MAIL FROM:<>', 'ready lockstep; careful 3; awaits mail; open 0 done; doubted 0'],
+      ['550 denied', '<refused>', 'over lockstep shut; careful 3; open 0 done; doubted 0'],
+      ['(end)', '<settled unsent>', 'over lockstep shut; careful 3'],
+    ],
+  ],
+  'lockstep: where it is deferred, nobody knows': [
+    { mail: ['a'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['550 5.7.1 denied', 'MAIL FROM:<>', 'ready lockstep; careful 3; awaits mail; open 0 done; doubted 0'],
+      ['450 later', '<settled deferred> | QUIT', 'quitting lockstep finishing quit; careful 3; awaits quit'],
+    ],
+  ],
+  'lockstep: 421 in answer is the end, and the letter stays': [
+    { mail: ['a'] },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<me@home.test>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['550 denied', 'MAIL FROM:<>', 'ready lockstep; careful 3; awaits mail; open 0 done; doubted 0'],
+      ['421 bye', '<closing> | <settled deferred>', 'ready lockstep closing; careful 3'],
+    ],
+  ],
+  'lockstep: the null sender that was refused is no proof against itself': [
+    { mail: ['a', 'b'], from: '' },
+    [
+      EHLO,
+      ['250 far', '<ready> | MAIL FROM:<>', 'ready lockstep; awaits mail 0; open 0 rcpt'],
+      ['550 denied', '<settled deferred> | MAIL FROM:<>', 'ready lockstep; careful 3; awaits mail 1; open 1 rcpt'],
+    ],
+  ],
+  'stream: a MAIL that is taken later says enough': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      [
+        '250-far | 250-PIPELINING | 250 CHUNKING',
+        '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | BDAT 10 LAST(message 0) | RSET | ' +
+          'MAIL FROM:<me@home.test> | RCPT TO:<b@far.test> | BDAT 10 LAST(message 1)',
+        'ready stream finishing; awaits mail 0, rcpt 0.0, final 0, reset, mail 1, rcpt 1.0, final 1; ' +
+          'open 0 done left, 1 done left',
+      ],
+      [
+        '550 denied | 503 no | 503 no | 250 ok',
+        '',
+        'ready stream finishing; careful 3; awaits mail 1, rcpt 1.0, final 1; ' +
+          'open 0 done left, 1 done left; doubted 0',
+      ],
+      [
+        '250 ok | 250 ok | 250 ok',
+        '<settled failed> | <settled delivered> | QUIT',
+        'quitting stream finishing quit; careful 2; awaits quit',
+      ],
+    ],
+  ],
+  'stream: all of them refused, and the null sender: nothing more is offered, and each stays': [
+    { mail: ['a', 'b'] },
+    [
+      EHLO,
+      [
+        '250-far | 250-PIPELINING | 250 CHUNKING',
+        '<ready> | MAIL FROM:<me@home.test> | RCPT TO:<a@far.test> | BDAT 10 LAST(message 0) | RSET | ' +
+          'MAIL FROM:<me@home.test> | RCPT TO:<b@far.test> | BDAT 10 LAST(message 1)',
+        'ready stream finishing; awaits mail 0, rcpt 0.0, final 0, reset, mail 1, rcpt 1.0, final 1; ' +
+          'open 0 done left, 1 done left',
+      ],
+      [
+        '530 log in | 503 no | 503 no | 250 ok | 530 log in | 503 no | 503 no',
+        'MAIL FROM:<>',
+        'ready stream finishing; careful 3; awaits mail; open 0 done left, 1 done left; doubted 0, 1',
+      ],
+      ['530 log in', '<refused>', 'over stream finishing shut; careful 3; open 0 done left, 1 done left; doubted 0, 1'],
+      ['(end)', '<settled unsent> | <settled unsent>', 'over stream finishing shut; careful 3'],
     ],
   ],
   'lockstep: MAIL for nobody is reset': [

@@ -161,6 +161,12 @@ export interface ClientState {
   careful: number;
   /** A NOOP has no line end yet. */
   probing: boolean;
+  /** Transactions whose MAIL was refused, perhaps as everybody's is: they are settled when that is known (rule 6). */
+  doubted: Transaction[];
+  /** The null sender was asked for because of them. */
+  asking: boolean;
+  /** And it was refused. */
+  shut: boolean;
   /** The reply with which the server announced the end. */
   closing: Reply | undefined;
   lastReply: Reply | undefined;
@@ -193,6 +199,9 @@ export function openingState(options: ClientOptions): ClientState {
     dirty: false,
     careful: options.careful === true ? CAREFUL_TRANSACTIONS : 0,
     probing: false,
+    doubted: [],
+    asking: false,
+    shut: false,
     closing: undefined,
     lastReply: undefined,
   };
@@ -244,7 +253,9 @@ export function askHello({ options, state }: Client): void {
  * transaction), what is queued, and each open transaction's stage. No address, no reply and no secret is in it.
  */
 export function formatState(state: ClientState): string {
-  const flags = (['secured', 'older', 'finishing', 'quit', 'dirty', 'probing'] as const).filter((name) => state[name]);
+  const flags = (['secured', 'older', 'finishing', 'quit', 'dirty', 'probing', 'shut'] as const).filter(
+    (name) => state[name],
+  );
   const awaiting = state.awaiting.map(({ command, transaction, at }) =>
     transaction === undefined ? command : `${command} ${transaction.key}${at === undefined ? '' : `.${at}`}`,
   );
@@ -258,6 +269,10 @@ export function formatState(state: ClientState): string {
       state.queued.map(({ command }) => command),
     ),
     ...list('open', open),
+    ...list(
+      'doubted',
+      state.doubted.map(({ key }) => String(key)),
+    ),
   ].join('; ');
 }
 

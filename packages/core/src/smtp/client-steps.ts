@@ -83,12 +83,20 @@ export function nextStep({ options, state }: Client): ClientStep {
   if (state.phase !== 'ready') return WAIT;
   const step = advance(state);
   if (step !== undefined) return step;
+  if (state.doubted.length > 0) return askForAnother(state);
   if (hasRoom(state, options.window ?? STREAM_WINDOW)) return { type: 'offer' };
   if (!state.finishing || state.current !== undefined) return WAIT;
   if (state.awaiting.length > 0 && !isBlind(state)) return WAIT;
   state.phase = 'quitting';
   state.quit = true;
   return write(state, 'QUIT', { command: 'quit' });
+}
+
+/** Rule 6: when all is answered, and no other sender was taken by then. The null one must be taken wherever mail is (RFC 5321 §4.5.5). */
+function askForAnother(state: ClientState): ClientStep {
+  if (state.awaiting.length > 0 || state.asking) return WAIT;
+  state.asking = true;
+  return write(state, 'MAIL FROM:<>', { command: 'mail' });
 }
 
 /** A NOOP without its line end, where one may stand: see {@link ClientMachine.probe}. */

@@ -11,6 +11,8 @@
  * 4. After 421, or another goodbye in answer to RSET, nothing more is written; what is still answered counts, the rest is unsent (RFC 5321 §3.8).
  * 5. In the `bsmtp` dialogue nothing waits for a reply, so the first reply of an unexpected class ends the matching (a server that
  *    refused a recipient reads the message as commands): what follows is uncertain.
+ * 6. A refusal of MAIL that may be everybody's (`isInDoubt`) settles nothing yet: MAIL taken after it says that it was this sender's, and when there is none,
+ *    `MAIL FROM:<>` is asked for. Where that is refused too, the session is refused, and no letter is to blame.
  *
  * The state and its words are in client-state.ts, what is written in client-steps.ts, what a reply means in client-replies.ts.
  */

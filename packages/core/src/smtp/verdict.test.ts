@@ -61,6 +61,31 @@ describe('at MAIL, a refusal that speaks of no mail is one of this host', () => 
   }
 });
 
+describe('at MAIL, what another sender was told decides where the codes do not', () => {
+  const told = { data: undefined, perRecipient: false, finals: [], left: false, rcpt: [undefined] };
+  const judged = (text: string, otherSender: 'taken' | 'refused'): string | undefined =>
+    verdicts({ ...told, mail: reply(text) }, { suspect: undefined, closing: undefined, otherSender })[0]?.type;
+  test.each([
+    ['550 Access denied', 'failed', 'unsent'],
+    ['554 5.7.1 <me@x.example>: Sender address rejected: Access denied', 'failed', 'unsent'],
+    ['550 5.7.1 SPF check failed', 'failed', 'unsent'],
+    ['554 5.5.0 not here', 'failed', 'unsent'],
+    ['530 5.7.0 Authentication required', 'deferred', 'unsent'],
+    ['501 5.5.2 <x_y>: Helo command rejected: Invalid name', 'deferred', 'unsent'],
+    ['550 5.1.8 no such domain', 'failed', 'failed'],
+    ['550 5.1.7 bad sender', 'failed', 'failed'],
+    ['552 too large', 'failed', 'failed'],
+    ['550 5.3.4 too large', 'failed', 'failed'],
+    ['550 5.6.7 no UTF-8', 'failed', 'failed'],
+    ['501 what', 'failed', 'failed'],
+    ['550 5.5.4 unknown parameter', 'failed', 'failed'],
+    ['450 4.7.1 later', 'deferred', 'deferred'],
+    ['503 5.5.1 nested MAIL', 'deferred', 'deferred'],
+  ])('%s: %s when it was taken, %s when it was not', (text, taken, refused) => {
+    expect([judged(text, 'taken'), judged(text, 'refused')]).toEqual([taken, refused]);
+  });
+});
+
 describe('what a server says that has read something else is no verdict', () => {
   for (const text of ['500 5.5.2 Error: command not recognized', '503 5.5.1 Error: nested MAIL command']) {
     test(text, () => {

@@ -31,6 +31,8 @@ export interface SessionEnd {
   readonly suspect: Reply | undefined;
   /** The 421, or the refusal of RSET, with which the server announced the end. */
   readonly closing: Reply | undefined;
+  /** What became of another sender at MAIL, behind a refusal that {@link isInDoubt}. */
+  readonly otherSender?: 'taken' | 'refused' | undefined;
 }
 
 /** The recipients that were accepted. */
@@ -42,17 +44,14 @@ export function acceptedCount(replies: TransactionReplies): number {
  * One verdict per recipient, in the envelope's order. The most specific reply counts: MAIL's refusal, RCPT's refusal, DATA's refusal, the final
  * reply. A 5yz that was the session's very last word, with commands after it unanswered, is only a deferral: Exim 4.96 sends `554 Too
  * many syntax or protocol errors` as an extra reply and closes, so that it would be matched to an innocent command. So is one that is
- * {@link isAboutClient} or {@link isOutOfPlace}, and one of MAIL that is not about mail.
+ * {@link isAboutClient} or {@link isOutOfPlace}. A refusal of MAIL that {@link isInDoubt} is this sender's when another one was taken, and the session's when
+ * that was refused too; where nobody knows, its words decide.
  */
 export function verdicts(replies: TransactionReplies, end?: SessionEnd): Verdict[] {
   const accepted = acceptedCount(replies);
   let place = 0;
   return replies.rcpt.map((rcpt): Verdict => {
-    if (isRefusal(replies.mail)) {
-      const verdict = refused(replies.mail, end);
-      const isWholesale = verdict.type === 'failed' && !isAboutMail(replies.mail);
-      return isWholesale ? { type: 'deferred', reply: replies.mail, reason: replyText(replies.mail) } : verdict;
-    }
+    if (isRefusal(replies.mail)) return mailRefused(replies.mail, end);
     if (isRefusal(rcpt)) return accepted > 0 && isTooMany(rcpt) ? { type: 'unsent', reply: rcpt } : refused(rcpt, end);
     const final = replies.finals[replies.perRecipient ? place : 0];
     if (rcpt !== undefined) place++;
@@ -97,18 +96,31 @@ export function isAboutClient(reply: Reply): boolean {
   return reply.code === 530 || reply.enhanced?.slice(1) === '.7.25' || ABOUT_CLIENT.test(reply.lines.join(' '));
 }
 
-/** What a refusal of MAIL speaks of when it means this sender or this letter: its words, or what its enhanced code is about (RFC 3463 §3). */
+/** What a refusal of MAIL speaks of when it means this sender or this letter. */
 const ABOUT_MAIL =
   /[@<]|\b(?:sender|from|address|domain|user|mailbox|message|mail (?:is )?too|size|large|spf|dkim|dmarc|parameter|syntax|8bitmime|smtputf8|quota)\b/i;
 
 /**
- * True when a permanent refusal of MAIL is about the sender or the letter: 501, 552, 553 and 555 (RFC 5321 §4.2.2), X.1, X.2, X.5, X.6 and X.3.4, or its
- * words. Another one, a bare `550 Access denied`, is said to whoever comes from here: it would bounce letter after letter.
+ * True when a permanent refusal of MAIL is about the sender or the letter by its codes: 501, 552, 553 and 555 (RFC 5321 §4.2.2), X.1, X.2, X.6, X.3.4, and of
+ * X.5 syntax and parameters (RFC 3463 §3). No other code tells: `550 Access denied` and 5.7.1 are said to one sender, or to whoever comes from here.
  */
 function isAboutMail(reply: Reply): boolean {
+  if (isAboutClient(reply)) return false;
   if ([501, 552, 553, 555].includes(reply.code)) return true;
-  const about = reply.enhanced?.slice(1) ?? '';
-  return /^\.(?:[1256]\.|3\.4$)/.test(about) || ABOUT_MAIL.test(reply.lines.join(' '));
+  return /^\.(?:[126]\.|3\.4$|5\.[24]$)/.test(reply.enhanced?.slice(1) ?? '');
+}
+
+/** True for a refusal of MAIL that may be one of the whole session, so that it would bounce letter after letter: asking for another sender tells. */
+export function isInDoubt(reply: Reply): boolean {
+  return replyClass(reply) === 5 && !isGoodbye(reply) && !isOutOfPlace(reply) && !isAboutMail(reply);
+}
+
+function mailRefused(reply: Reply, end: SessionEnd | undefined): Verdict {
+  const verdict = refused(reply, end);
+  if (!isInDoubt(reply)) return verdict;
+  if (end?.otherSender === 'refused') return { type: 'unsent', reply };
+  const isSenders = end?.otherSender === 'taken' || ABOUT_MAIL.test(reply.lines.join(' '));
+  return isSenders || verdict.type !== 'failed' ? verdict : { type: 'deferred', reply, reason: replyText(reply) };
 }
 
 /**
