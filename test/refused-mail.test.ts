@@ -22,7 +22,13 @@ async function queue(place: Place): Promise<Row[]> {
 
 async function send(daemon: Up, from: string, subject: string): Promise<void> {
   const transport = createTransport({ ...hostPort(daemon.smtp[0]), secure: false, ignoreTLS: true });
-  await transport.sendMail({ envelope: { from, to: 'gate@gate.test' }, from, to: 'gate@gate.test', subject, text: 'x' });
+  await transport.sendMail({
+    envelope: { from, to: 'gate@gate.test' },
+    from,
+    to: 'gate@gate.test',
+    subject,
+    text: 'x',
+  });
   transport.close();
 }
 

@@ -142,13 +142,13 @@ describe('postern sendmail with no daemon', () => {
 
   test('refuses what cannot be sent with 65, what no route takes with 68, and a wrong call with 64', async () => {
     configure('[[route]]\nmatch = ["x.example"]\nhost = "gate"\n');
-    expect(await run(['sendmail', 'a@x.example'], 'Subject: a\0b\n\nx')).toMatchObject({
+    expect(await run(['sendmail', 'a@x.example'], 'DKIM-Signature: v=1\n\na\0b\n')).toMatchObject({
       status: 65,
-      err: expect.stringContaining('sendmail: the header holds a NUL'),
+      err: expect.stringContaining('sendmail: a part that is signed or encrypted holds a NUL'),
     });
     expect(await run(['sendmail', 'a@x.example', 'b@y.example'], '\n')).toMatchObject({
       status: 68,
-      err: 'sendmail: b@y.example: no route takes it; nothing was sent\n',
+      err: expect.stringMatching(/^sendmail: b@y\.example: no route takes it; nothing was sent\n/),
     });
     expect(await run(['sendmail', '--json', '-Z'], '')).toMatchObject({
       status: 64,
