@@ -15,13 +15,20 @@ const CHUNK = 64 * 1024;
 const report = new Report('mime');
 
 const SHORT = 'plain words in a line of seventy characters or so, as people write\r\n';
-const KINDS: readonly { what: string; line: string; o: { sevenBit?: boolean } }[] = [
+const KINDS: readonly { what: string; line: string; head?: string; o: { sevenBit?: boolean } }[] = [
   { what: 'long lines', line: `${'word '.repeat(600)}\r\n`, o: {} },
   { what: 'one long line in forty short ones', line: `${SHORT.repeat(40)}${'word '.repeat(300)}\r\n`, o: {} },
   {
     what: '8-bit text, a server of 7 bits',
     line: 'Grüße aus Göteborg und noch ein paar Wörter mehr, ja\r\n',
     o: { sevenBit: true },
+  },
+  { what: 'lines of three letters and a NUL', line: `abc\r\n${'xyz\r\n'.repeat(1000)}\0\r\n`, o: {} },
+  {
+    what: 'forty short lines to a long one, a part',
+    head: 'Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n',
+    line: `${SHORT.repeat(40)}${'word '.repeat(300)}\r\n`,
+    o: {},
   },
 ];
 
@@ -49,9 +56,9 @@ async function makeFit(message: readonly Buffer[], o: { sevenBit?: boolean }): P
   return most;
 }
 
-for (const { what, line, o } of KINDS) {
+for (const { what, line, head = 'Subject: x\r\n', o } of KINDS) {
   const body = line.repeat(Math.ceil((10 * MB) / Buffer.byteLength(line)));
-  const bytes = Buffer.from(`Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n${body}`);
+  const bytes = Buffer.from(`${head}Content-Type: text/plain; charset=utf-8\r\n\r\n${body}`);
   const chunks = Array.from({ length: Math.ceil(bytes.length / CHUNK) }, (_, at) =>
     bytes.subarray(at * CHUNK, (at + 1) * CHUNK),
   );

@@ -109,9 +109,51 @@ describe.each(['exim', 'postfix'] as const)('%s over there', (kind) => {
     expect((await simpleParser(Buffer.from(got, 'latin1'))).text?.trimEnd()).toBe(`short\n${text}\n.dot`);
   });
 
-  test('a signed message with such a line leaves as it is', async () => {
-    const signed = `DKIM-Signature: v=1\r\n${HEADER.replace('KEY', 'signed')}\r\n${'x'.repeat(1500)}\r\n`;
-    expect(await send(daemon.smtp[0], Buffer.from(signed))).toMatch(/^250 /);
-    expect(await arrived(gate, 'signed')).toContain(`\n${'x'.repeat(1500)}\n`);
+  test('each part by itself; the others keep every octet', async () => {
+    const other =
+      '--b\r\nContent-Type: text/plain; charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGr\xfc\xdfe  \r\n';
+    const page = `<p>${'and so on, '.repeat(300)}</p>`;
+    const head = `${HEADER.replace('KEY', 'parts')}MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n`;
+    const text = `${head}${other}--b\r\nContent-Type: text/html\r\n\r\n${page}\r\n--b--\r\n`;
+    expect(await send(daemon.smtp[0], Buffer.from(text, 'latin1'))).toMatch(/^250 /);
+    const got = await arrived(gate, 'parts');
+    expect(Math.max(...got.split('\n').map((line) => line.length))).toBeLessThanOrEqual(998);
+    expect(got).toContain(other.replaceAll('\r\n', '\n'));
+    const mail = await simpleParser(Buffer.from(got, 'latin1'));
+    expect(mail.html).toContain(page);
+    expect(mail.text?.trimEnd()).toBe('Grüße');
+  });
+
+  const LONG = 'x'.repeat(1500);
+  test.each([
+    ['DKIM', `DKIM-Signature: v=1; d=brook.test\r\n\r\n${LONG}\r\n`],
+    ['PGP', `Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n${LONG}\r\n--s\r\n\r\nsig\r\n--s--\r\n`],
+    ['S-MIME', `Content-Type: application/pkcs7-mime\r\n\r\n${LONG}\r\n`],
+  ])('a signed message (%s) with such a line leaves as it is', async (kind, rest) => {
+    const key = `signed-${kind}`;
+    expect(await send(daemon.smtp[0], Buffer.from(`${HEADER.replace('KEY', key)}${rest}`))).toMatch(/^250 /);
+    expect(await arrived(gate, key)).toContain(rest.replaceAll('\r\n', '\n'));
+  });
+});
+
+describe('[smtp] long_lines', () => {
+  let gate: Gate;
+  beforeAll(async () => {
+    gate = await startRig({ imapd: false });
+  });
+  afterAll(() => gate?.stop());
+
+  test.each(['keep', 'refuse'])('%s', async (how) => {
+    const daemon = await up(await makePlace(gate, PLAIN.replace('[smtp]', `[smtp]\nlong_lines = "${how}"`)));
+    try {
+      const long = `${'x'.repeat(3000)}\r\n`;
+      const head = HEADER.replace('KEY', `lines-${how}`);
+      const reply = await send(daemon.smtp[0], Buffer.from(`${head}Subject: x\r\n\r\n${long}`));
+      expect(reply).toMatch(how === 'keep' ? /^250 / : /^554 5\.6\.0 .* longer than 998 octets/);
+      if (how === 'refuse') return;
+      expect(await arrived(gate, 'lines-keep')).toContain(`\n\n${long.replace('\r\n', '\n')}`);
+    } finally {
+      await daemon.stop();
+    }
   });
 });

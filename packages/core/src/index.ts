@@ -45,10 +45,12 @@ export { Tap, type TapActions, type TapOptions } from './imap/tap/tap.ts';
 export { Ledger, untouched } from './ledger.ts';
 export type { Link, LinkState, WakeReason } from './link.ts';
 export { isLinkDown, isPermanent, type Layer, LinkError, type LinkErrorCode } from './link-error.ts';
+export { type Encoder, encoderOf } from './mime/encoders.ts';
 export {
   type FitOptions,
   type FitPlan,
   fitted,
+  isFit,
   type Survey,
   surveyMessage,
 } from './mime/fit.ts';

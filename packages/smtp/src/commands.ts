@@ -14,6 +14,7 @@ import {
   raceAbort,
   type Target,
 } from '@postern/core';
+import { encoded, wantsEncoding } from './encoded.ts';
 import { DeliveryError } from './error.ts';
 import { checkedCommand, submitCommand } from './protocol.ts';
 import { lost, writePieces } from './write-message.ts';
@@ -62,7 +63,9 @@ interface Delivery {
 }
 
 async function deliver(o: CommandCourierOptions, d: Delivery): Promise<void> {
-  const { entry, report, recipients } = d;
+  const { report, recipients } = d;
+  // What a program leads to is not known: 8-bit text stays.
+  const entry = wantsEncoding(d.entry, undefined) ? await encoded(d.entry, undefined) : d.entry;
   const input =
     o.protocol === 'bsmtp'
       ? await batchInput(o.helo, entry, recipients)

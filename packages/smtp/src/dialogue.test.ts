@@ -343,7 +343,7 @@ describe('silence', () => {
 });
 
 describe('what the server cannot take', () => {
-  test('fails without being sent: too large, 8-bit and signed, SMTPUTF8', async () => {
+  test('fails without being sent: too large, SMTPUTF8', async () => {
     const run = deliver(
       [
         `${LOCKSTEP}
@@ -352,19 +352,73 @@ describe('what the server cannot take', () => {
       {
         entries: [
           makeEntry({ id: 'large', message: `${'x'.repeat(90)}\r\n`.repeat(20) }),
-          makeEntry({
-            id: 'eight',
-            message: 'DKIM-Signature: v=1\r\nSubject: x\r\n\r\n\xe9\r\n',
-            envelope: { body: '8BITMIME' },
-          }),
           makeEntry({ id: 'utf8', envelope: { smtputf8: true } }),
         ],
       },
     );
     await finished(run);
     expect(run.outcomes.get('large joe@gate.test')).toMatchObject({ type: 'failed', reason: /^5\.3\.4/ });
-    expect(run.outcomes.get('eight joe@gate.test')).toMatchObject({ type: 'failed', reason: /^5\.6\.3/ });
     expect(run.outcomes.get('utf8 joe@gate.test')).toMatchObject({ type: 'failed', reason: /^5\.6\.7/ });
+  });
+});
+
+describe('a message that needs to be made fit', () => {
+  const LABELS = (charset: string): string[] => [
+    `C:Content-Type: text/plain; charset=${charset}`,
+    'C:MIME-Version: 1.0',
+    'C:Content-Transfer-Encoding: quoted-printable',
+    'C:',
+  ];
+  const long = `${'x'.repeat(1500)}\r\n`;
+  const fits: [string, Parameters<typeof makeEntry>[0], string[]][] = [
+    [
+      'signed and 8-bit, as no server without 8BITMIME takes it',
+      { message: 'DKIM-Signature: v=1\r\n\r\nso \xe9\r\n', envelope: { body: '8BITMIME' } },
+      ['C:DKIM-Signature: v=1', ...LABELS('unknown-8bit'), 'C:so =E9'],
+    ],
+    [
+      'with a long line',
+      { message: `Subject: x\r\n\r\n${long}`, envelope: { longLines: true } },
+      [
+        'C:Subject: x',
+        ...LABELS('utf-8'),
+        ...Array<string>(20)
+          .fill(`C:${'x'.repeat(75)}=`)
+          .with(19, `C:${'x'.repeat(75)}`),
+      ],
+    ],
+    [
+      'signed, with a long line, which stays',
+      { message: `DKIM-Signature: v=1\r\n\r\n${long}`, envelope: { longLines: true } },
+      ['C:DKIM-Signature: v=1', 'C:', `C:${'x'.repeat(1500)}`],
+    ],
+    [
+      'with a long line that is to be kept',
+      { message: `Subject: x\r\n\r\n${long}` },
+      ['C:Subject: x', 'C:', `C:${'x'.repeat(1500)}`],
+    ],
+  ];
+  test.each(fits)('%s', async (_what, entry, wire) => {
+    // `C:` is as long as the line end it stands for.
+    const octets = wire.reduce((sum, line) => sum + line.length, 0);
+    const run = deliver(
+      [
+        `${LOCKSTEP.replace('SIZE 1000', 'SIZE')}
+        C:MAIL FROM:<ann@home.test> SIZE=${octets}
+        S:250 ok
+        C:RCPT TO:<joe@gate.test>
+        S:250 ok
+        C:DATA
+        S:354 go
+        ${wire.join('\n')}
+        C:.
+        S:250 taken
+        ${QUIT}`,
+      ],
+      { entries: [makeEntry({ id: 'a', ...entry })] },
+    );
+    await finished(run);
+    expect(run.outcomes.get('a joe@gate.test')).toMatchObject({ type: 'delivered' });
   });
 });
 

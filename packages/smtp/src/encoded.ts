@@ -1,5 +1,5 @@
 /** A message as its server can take it: encoded on the way (RFC 6152 §3, RFC 2045 §6), the entry in the spool stays as it is. */
-import { type Entry, type Extensions, type FitPlan, fitted, surveyMessage } from '@postern/core';
+import { type Entry, type Extensions, fitted, isFit, surveyMessage } from '@postern/core';
 
 /** True when a server cannot be given the entry as it is: it has lines over 998 octets, or octets above 127 for one without 8BITMIME. */
 export function wantsEncoding({ envelope }: Entry, extensions: Extensions | undefined): boolean {
@@ -11,24 +11,19 @@ function wantsSevenBit(envelope: Entry['envelope'], extensions: Extensions | und
 }
 
 /**
- * The entry with every body encoded that the server cannot be given; the entry itself where what would have to change is signed or cannot be encoded: the server is the judge of it.
+ * The entry with what the server cannot be given encoded, in memory bounded whatever its size; the entry itself where all that would have to change is the long lines of something signed:
+ * the server is the judge of them. As Postfix does, signed 8-bit text is encoded where there is no 8BITMIME: the signature is lost, and the letter arrives.
  * Reads the message twice: its size is announced before it is sent. Rejects when the message cannot be read.
  */
 export async function encoded(entry: Entry, extensions: Extensions | undefined): Promise<Entry> {
   const sevenBit = wantsSevenBit(entry.envelope, extensions);
   const survey = surveyMessage({ sevenBit });
-  let plan: FitPlan;
-  try {
-    for await (const chunk of entry.open()) survey.push(chunk);
-    plan = survey.finish();
-  } catch (error) {
-    // A header beyond any bound: left as it is, and refused as before.
-    if (error instanceof RangeError) return entry;
-    throw error;
-  }
-  if (plan.fault !== undefined) return entry;
+  for await (const chunk of entry.open()) survey.push(chunk);
+  const plan = survey.finish();
+  if (isFit(plan)) return entry;
   const open = (): AsyncIterable<Uint8Array> => fitted(entry.open(), plan);
   let size = 0;
   for await (const chunk of open()) size += chunk.length;
-  return { ...entry, size, open, envelope: { ...entry.envelope, ...(sevenBit ? { body: '7BIT' as const } : {}) } };
+  const { longLines: _, ...envelope } = entry.envelope;
+  return { ...entry, size, open, envelope: sevenBit ? { ...envelope, body: '7BIT' } : envelope };
 }

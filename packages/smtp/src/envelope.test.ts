@@ -180,13 +180,20 @@ describe('a far server that offers less (Postfix)', () => {
     const { gate } = await start('postfix', { settings });
     try {
       const wanted = [{ to: parseForwardPath('joe@gate.test'), notify: ['SUCCESS'] }] as const;
+      const raw = makeEntry({
+        id: 'raw',
+        message: `DKIM-Signature: v=1\r\n${utf8('Subject: raw Grüße\r\nFrom: Jörg <j@home.test>\r\n')}\r\nL\xf6sung\r\n`,
+        envelope: { body: '8BITMIME' },
+      });
       const told = await send(gate, [
         ...Object.values(SPECIAL),
+        raw,
         makeEntry({ id: 'plain', envelope: { recipients: wanted, envid: 'x', ret: 'FULL' } }),
       ]);
       const failed = (code: string): unknown => ({ type: 'failed', reason: expect.stringContaining(code) });
       expect(Object.fromEntries(told.outcomes)).toMatchObject({
         'eight joe@gate.test': { type: 'delivered' },
+        'raw joe@gate.test': { type: 'delivered' },
         'header joe@gate.test': failed('5.6.7 '),
         'address jörg@gate.test': failed('5.6.7 '),
         'plain joe@gate.test': { type: 'delivered', relayed: true },
@@ -194,8 +201,40 @@ describe('a far server that offers less (Postfix)', () => {
       await expect
         .poll(async () => (await readMaildir(gate.maildir)).map(String).join(), { timeout: 30_000 })
         .toMatch(
+          /Subject: raw =\?utf-8\?B\?R3LDvMOfZQ==\?=\r?\nFrom: =\?utf-8\?B\?SsO2cmc=\?= <j@home\.test>\r?\nContent-Type: text\/plain; charset=unknown-8bit\r?\n[\s\S]*\nL=F6sung/,
+        );
+      await expect
+        .poll(async () => (await readMaildir(gate.maildir)).map(String).join(), { timeout: 30_000 })
+        .toMatch(
           /Subject: eight\r?\nContent-Type: text\/plain; charset=utf-8\r?\n(?:MIME-Version: 1\.0\r?\n)?Content-Transfer-Encoding: quoted-printable\r?\n[\s\S]*\nGr=C3=BC=C3=9Fe/,
         );
+    } finally {
+      await gate.stop();
+    }
+  });
+});
+
+describe('a far server that will not have long lines (Postfix)', () => {
+  test('gets them encoded, and refuses what is signed in its own words', async () => {
+    const settings = {
+      body_checks: 'regexp:{{/x{500}/ REJECT this line is too long}}',
+      body_checks_size_limit: '100000',
+    };
+    const { gate } = await start('postfix', { settings });
+    try {
+      const body = `\r\n${'x'.repeat(1500)}\r\n`;
+      const envelope = { longLines: true as const };
+      const told = await send(gate, [
+        makeEntry({ id: 'plain', message: `Subject: plain\r\n${body}`, envelope }),
+        makeEntry({ id: 'signed', message: `DKIM-Signature: v=1\r\n${body}`, envelope }),
+      ]);
+      expect(Object.fromEntries(told.outcomes)).toMatchObject({
+        'plain joe@gate.test': { type: 'delivered' },
+        'signed joe@gate.test': {
+          type: 'failed',
+          reply: { code: 550, lines: [expect.stringContaining('line is too long')] },
+        },
+      });
     } finally {
       await gate.stop();
     }

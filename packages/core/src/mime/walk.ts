@@ -17,10 +17,12 @@ export const CRLF: Buffer = Buffer.from('\r\n');
 export interface Part {
   /** 0 for the message, counted as they come. */
   readonly index: number;
-  /** Lower case; where nothing is said, `text/plain`, or `message/rfc822` in a digest. */
+  /** Lower case, `text/plain` where nothing is said. */
   readonly mediaType: string;
   /** Content-Transfer-Encoding in lower case, `7bit` where nothing is said. */
   readonly encoding: string;
+  /** As Content-Type names it, in lower case. */
+  readonly charset: string | undefined;
   /** Has a body of its own, and no parts. */
   readonly leaf: boolean;
   /** Signed or encrypted, or within what is: nothing in it may change. */
@@ -35,14 +37,14 @@ export interface Part {
 export type Piece =
   /** The header as it stands, and the empty line behind it (none where the message ends in its header). */
   | { readonly type: 'header'; readonly part: Part; readonly fields: Buffer; readonly end: Buffer }
-  /** A line of a leaf's body, or a piece of a long one. `ends`: with its CRLF. */
-  | { readonly type: 'body'; readonly part: Part; readonly bytes: Buffer; readonly ends: boolean }
-  /** A boundary, or text before the first and behind the last. */
-  | { readonly type: 'frame'; readonly bytes: Buffer };
+  /** Some octets of a leaf's body, of any number of lines. */
+  | { readonly type: 'body'; readonly part: Part; readonly bytes: Buffer }
+  /** A boundary's line (`delimiter`), or text before the first and behind the last. */
+  | { readonly type: 'frame'; readonly bytes: Buffer; readonly delimiter: boolean };
 
 /** Takes a message in pieces of any size. */
 export interface Walker {
-  /** Throws `RangeError` past {@link MAX_PART_HEADER_OCTETS}. */
+  /** A header past {@link MAX_PART_HEADER_OCTETS} is taken for the body of a part that cannot be read. */
   push(chunk: Uint8Array): Piece[];
   finish(): Piece[];
 }
@@ -50,7 +52,7 @@ export interface Walker {
 interface Level {
   readonly boundary: string;
   readonly sealed: boolean;
-  /** A part without a type is a message here (RFC 2046 §5.1.5). */
+  /** Its parts are messages where they do not say what they are (RFC 2046 §5.1.5). */
   readonly digest: boolean;
 }
 
@@ -72,31 +74,33 @@ class MessageWalker implements Walker {
   #count = 0;
   /** The header being read is that of a message. */
   #ofMessage = true;
-  /** A line too long for a boundary is on its way. */
-  #inLongLine = false;
+  /** Of a part that says nothing of its type (RFC 2046 §5.1.5). */
+  #defaultType = TEXT;
+  /** The next octet begins a line. */
+  #atStart = true;
 
   push(chunk: Uint8Array): Piece[] {
-    this.#pending = this.#pending.length === 0 ? Buffer.from(chunk) : Buffer.concat([this.#pending, chunk]);
+    const fresh = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = this.#pending.length === 0 ? fresh : Buffer.concat([this.#pending, fresh]);
     let at = 0;
-    for (let end = this.#pending.indexOf(LF); end >= 0; end = this.#pending.indexOf(LF, at)) {
-      this.#line(this.#pending.subarray(at, end + 1), true);
-      at = end + 1;
+    for (let next = -1; next !== at; ) {
+      if (next >= 0) at = next;
+      next = this.#header === undefined ? this.#body(bytes, at) : this.#headerLines(bytes, at);
     }
-    this.#pending = this.#pending.subarray(at);
-    // What is no boundary any more need not wait for its end; a CR may belong to a CRLF.
-    if (this.#header === undefined && (this.#inLongLine || this.#pending.length > BOUNDARY_LINE)) {
-      const cut = this.#pending.at(-1) === 0x0d ? this.#pending.length - 1 : this.#pending.length;
-      if (cut > 0) this.#line(this.#pending.subarray(0, cut), false);
-      this.#pending = this.#pending.subarray(cut);
-    }
-    if (this.#header !== undefined && this.#headerOctets + this.#pending.length > MAX_PART_HEADER_OCTETS) tooLong();
+    this.#pending = at === bytes.length ? NOTHING : Buffer.from(bytes.subarray(at));
     return this.#take();
   }
 
   finish(): Piece[] {
-    if (this.#pending.length > 0) this.#line(this.#pending, false);
-    this.#pending = Buffer.alloc(0);
-    if (this.#header !== undefined) this.#endHeader(Buffer.alloc(0));
+    const rest = this.#pending;
+    this.#pending = NOTHING;
+    if (rest.length > 0) {
+      const boundary = this.#atStart ? this.#boundaryIn(rest) : undefined;
+      if (boundary !== undefined) this.#atBoundary(rest, boundary);
+      else if (this.#header !== undefined) this.#headerLine(rest);
+      else this.#text(rest);
+    }
+    if (this.#header !== undefined) this.#endHeader(NOTHING);
     return this.#take();
   }
 
@@ -106,26 +110,75 @@ class MessageWalker implements Walker {
     return pieces;
   }
 
-  #line(bytes: Buffer, ends: boolean): void {
-    const boundary = this.#inLongLine ? undefined : this.#boundaryIn(bytes);
-    if (boundary !== undefined) this.#atBoundary(bytes, boundary);
-    else if (this.#header !== undefined) this.#headerLine(bytes);
-    else {
-      this.#inLongLine = !ends;
-      const part = this.#leaf;
-      this.#pieces.push(part === undefined ? { type: 'frame', bytes } : { type: 'body', part, bytes, ends });
+  /** Takes lines of a header, from `from`; gives how far it came: as far as there are whole lines, or to the end of the header. */
+  #headerLines(bytes: Buffer, from: number): number {
+    let at = from;
+    while (this.#header !== undefined) {
+      const end = bytes.indexOf(LF, at);
+      if (end < 0) {
+        if (this.#headerOctets + bytes.length - at > MAX_PART_HEADER_OCTETS) this.#overflow();
+        return at;
+      }
+      const line = bytes.subarray(at, end + 1);
+      const boundary = this.#boundaryIn(line);
+      if (boundary !== undefined) this.#atBoundary(line, boundary);
+      else if (this.#headerOctets + line.length > MAX_PART_HEADER_OCTETS) {
+        this.#overflow();
+        return at;
+      } else this.#headerLine(line);
+      at = end + 1;
     }
+    return at;
+  }
+
+  /** Takes text of a leaf or a frame, from `from`, up to the next boundary and with it; gives how far it came. What may become a boundary waits. */
+  #body(bytes: Buffer, from: number): number {
+    if (from === bytes.length) return from;
+    if (this.#levels.length === 0) {
+      this.#text(from === 0 ? bytes : bytes.subarray(from));
+      return bytes.length;
+    }
+    let at = this.#atStart ? from : nextLine(bytes, from);
+    while (at < bytes.length) {
+      const start = at;
+      at = nextLine(bytes, start);
+      const whole = bytes[at - 1] === LF;
+      if (bytes[start] !== DASH || (start + 1 < bytes.length && bytes[start + 1] !== DASH)) {
+        // Straight to the next line that may be one.
+        const dashes = bytes.indexOf(LINE_OF_DASHES, Math.max(start, at - 1));
+        at = dashes < 0 ? lastLine(bytes, at) : dashes + 1;
+        if (dashes < 0) break;
+        continue;
+      }
+      if (!whole && bytes.length - start <= BOUNDARY_LINE) return this.#textUpTo(bytes, from, start);
+      const boundary = this.#boundaryIn(bytes.subarray(start, at));
+      if (boundary === undefined) continue;
+      this.#textUpTo(bytes, from, start);
+      this.#atBoundary(bytes.subarray(start, at), boundary);
+      return at;
+    }
+    return this.#textUpTo(bytes, from, at);
+  }
+
+  #textUpTo(bytes: Buffer, from: number, to: number): number {
+    if (to > from) this.#text(bytes.subarray(from, to));
+    return to;
+  }
+
+  #text(bytes: Buffer): void {
+    const part = this.#leaf;
+    this.#atStart = bytes.at(-1) === LF;
+    this.#pieces.push(part === undefined ? { type: 'frame', bytes, delimiter: false } : { type: 'body', part, bytes });
   }
 
   #headerLine(line: Buffer): void {
     this.#headerOctets += line.length;
-    if (this.#headerOctets > MAX_PART_HEADER_OCTETS) tooLong();
     if (line.equals(CRLF)) this.#endHeader(line);
-    else this.#header?.push(line);
+    else this.#header?.push(Buffer.from(line));
   }
 
   #boundaryIn(bytes: Buffer): { level: number; last: boolean } | undefined {
-    if (bytes.length > BOUNDARY_LINE || bytes[0] !== 0x2d || bytes[1] !== 0x2d) return undefined;
+    if (bytes.length > BOUNDARY_LINE || bytes[0] !== DASH || bytes[1] !== DASH) return undefined;
     const text = bytes.toString('latin1').trimEnd();
     for (let level = this.#levels.length - 1; level >= 0; level -= 1) {
       const delimiter = `--${this.#levels[level]?.boundary}`;
@@ -136,66 +189,97 @@ class MessageWalker implements Walker {
   }
 
   #atBoundary(bytes: Buffer, { level, last }: { level: number; last: boolean }): void {
-    if (this.#header !== undefined) this.#endHeader(Buffer.alloc(0));
+    if (this.#header !== undefined) this.#endHeader(NOTHING);
     this.#levels.length = last ? level : level + 1;
-    this.#sealed = this.#levels.at(-1)?.sealed ?? false;
+    const inner = this.#levels.at(-1);
+    this.#sealed = inner?.sealed ?? false;
+    this.#defaultType = inner?.digest === true ? 'message/rfc822' : TEXT;
     this.#leaf = undefined;
     this.#header = last ? undefined : [];
     this.#ofMessage = false;
     this.#headerOctets = 0;
-    this.#pieces.push({ type: 'frame', bytes });
+    this.#atStart = true;
+    this.#pieces.push({ type: 'frame', bytes, delimiter: true });
   }
 
   #endHeader(end: Buffer): void {
     const fields = Buffer.concat(this.#header ?? []);
-    const inDigest = !this.#ofMessage && this.#levels.at(-1)?.digest === true;
-    const here = { index: this.#count++, sealed: this.#sealed, message: this.#ofMessage, inDigest };
+    const here = { index: this.#count++, sealed: this.#sealed, message: this.#ofMessage, type: this.#defaultType };
     const { part, boundary, message } = readHeader(fields, here);
     const inside = this.#levels.length < MAX_DEPTH && end.length > 0;
     this.#pieces.push({ type: 'header', part, fields, end });
     this.#sealed = part.sealed;
     this.#header = undefined;
     this.#leaf = undefined;
-    if (boundary !== undefined && inside) {
+    this.#defaultType = TEXT;
+    this.#atStart = true;
+    if (boundary !== undefined && inside)
       this.#levels.push({ boundary, sealed: part.sealed, digest: part.mediaType === 'multipart/digest' });
-    } else if (message && inside) {
+    else if (message && inside) {
       this.#header = [];
       this.#ofMessage = true;
     } else this.#leaf = part.leaf ? part : { ...part, leaf: true };
     this.#headerOctets = 0;
   }
+
+  /** A header beyond its bound is none: it and what follows is text of a part nobody can read. */
+  #overflow(): void {
+    const part: Part = {
+      ...{ index: this.#count++, mediaType: 'message/x-unread', encoding: 'x-unread', charset: undefined, leaf: true },
+      ...{ sealed: this.#sealed, message: this.#ofMessage, hasContentType: true, hasMimeVersion: true },
+    };
+    const lines = Buffer.concat(this.#header ?? []);
+    this.#header = undefined;
+    this.#headerOctets = 0;
+    this.#leaf = part;
+    if (lines.length > 0) this.#text(lines);
+    this.#atStart = true;
+  }
+}
+
+const NOTHING: Buffer = Buffer.alloc(0);
+const DASH = 0x2d;
+const LINE_OF_DASHES = '\n--';
+const TEXT = 'text/plain';
+
+/** Behind the line end that comes next, or the end. */
+function nextLine(bytes: Buffer, from: number): number {
+  const end = bytes.indexOf(LF, from);
+  return end < 0 ? bytes.length : end + 1;
+}
+
+/** Where a last line begins that may yet become one of dashes: behind the last LF, when a dash or nothing stands there; else the end. */
+function lastLine(bytes: Buffer, from: number): number {
+  const last = bytes.lastIndexOf(LF) + 1;
+  return last >= from && last === bytes.length - 1 && bytes[last] === DASH ? last : bytes.length;
 }
 
 /** Encodings that leave octets as they are (RFC 2045 §6.2). */
 const IDENTITY = ['7bit', '8bit', 'binary'];
 const SEALED = ['multipart/signed', 'multipart/encrypted', 'application/pkcs7-mime', 'application/x-pkcs7-mime'];
 
-function tooLong(): never {
-  throw new RangeError(`a header is over ${MAX_PART_HEADER_OCTETS} octets`);
-}
-
 function readHeader(
   fields: Buffer,
-  o: { index: number; sealed: boolean; message: boolean; inDigest: boolean },
+  o: { index: number; sealed: boolean; message: boolean; type: string },
 ): { part: Part; boundary: string | undefined; message: boolean } {
   const text = fields.toString('latin1').replace(/\r\n(?=[ \t])/g, '');
   const value = (name: string): string | undefined => new RegExp(`^${name}[ \\t]*:(.*)$`, 'im').exec(text)?.[1]?.trim();
   const type = value('content-type');
   const mediaType =
-    /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+/.exec(type ?? '')?.[0].toLowerCase() ??
-    (o.inDigest && type === undefined ? 'message/rfc822' : 'text/plain');
+    /^[\w!#$&^.+-]+\/[\w!#$&^.+-]+/.exec(type ?? '')?.[0].toLowerCase() ?? (type === undefined ? o.type : TEXT);
   const encoding = (value('content-transfer-encoding') ?? '7bit')
     .replace(/\(.*?\)/g, '')
     .trim()
     .toLowerCase();
   const [, quoted, bare] = /;\s*boundary\s*=\s*(?:"([^"]*)"|([^\s;"]+))/i.exec(type ?? '') ?? [];
   const boundary = mediaType.startsWith('multipart/') ? (quoted ?? bare)?.trimEnd() : undefined;
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]+)/i.exec(type ?? '')?.[1]?.toLowerCase();
   const plain = IDENTITY.includes(encoding);
   const message = plain && (mediaType === 'message/rfc822' || mediaType === 'message/global');
   const sealed = o.sealed || SEALED.includes(mediaType) || (o.index === 0 && value('dkim-signature') !== undefined);
   return {
     part: {
-      ...{ index: o.index, message: o.message, mediaType, encoding, sealed },
+      ...{ index: o.index, message: o.message, mediaType, encoding, charset, sealed },
       leaf: !(plain && boundary) && !message,
       hasContentType: type !== undefined,
       hasMimeVersion: value('mime-version') !== undefined,

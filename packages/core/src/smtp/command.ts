@@ -56,7 +56,7 @@ function formatOrcpt(orcpt: string, smtputf8: boolean): string {
 
 /**
  * Why a server with these extensions cannot be given this message at all, as the outcome of each of its recipients; undefined when it can.
- * A message that could be converted was before it came here (RFC 6152 §3): what still needs 8BITMIME is signed, and converting it would break that.
+ * A message in a queue was converted before it came here (RFC 6152 §3); what passes straight through is not.
  */
 export function unsendable(envelope: Envelope, o: { size: number; extensions: Extensions }): Outcome | undefined {
   const { extensions, size } = o;
@@ -67,7 +67,7 @@ export function unsendable(envelope: Envelope, o: { size: number; extensions: Ex
     return refusal('5.6.7', 'the message needs SMTPUTF8, which the far server does not offer');
   }
   if (envelope.body === '8BITMIME' && !extensions.eightBitMime) {
-    return refusal('5.6.3', 'the message has 8-bit text that is signed, and the far server does not offer 8BITMIME');
+    return refusal('5.6.3', 'the message has 8-bit text, and the far server does not offer 8BITMIME');
   }
   return undefined;
 }

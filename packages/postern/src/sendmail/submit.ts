@@ -41,7 +41,7 @@ export interface Submitted {
 /**
  * Takes a message from `input` into the spool; resolves when it is durable. All recipients of the command line are taken or none; one of the header that cannot be
  * used is left out, and the sender gets a DSN about it. Throws
- * {@link PosternError} `data` for a message or an address that cannot be sent, `io` when the input breaks, `no-host` for a recipient that no
+ * {@link PosternError} `data` for an address that cannot be used or a header beyond its bound, `io` when the input breaks, `no-host` for a recipient that no
  * route takes; what the spool throws passes through.
  */
 export async function submit(o: SubmitOptions): Promise<Submitted> {
@@ -54,75 +54,28 @@ export async function submit(o: SubmitOptions): Promise<Submitted> {
     if (why !== undefined) throw new PosternError('no-host', `${to}: ${why}; nothing was sent`);
   }
   await using stash = new Stash();
-  const message = await madeFit(stash, [header, head.body], text);
+  const plan = await survey(stash, [header, head.body], text);
   // The spool itself sees whether there is an octet above 127.
-  await o.spool.accept({ ...envelope, body: '7BIT' }, message, { id });
+  await o.spool.accept({ ...envelope, body: '7BIT' }, checked(fitted(stash.read(), plan)), { id });
   if (refused.length > 0 && envelope.from !== '') await tell(o, { id, envelope, header, refused });
   return { id, refused };
 }
 
-/**
- * The message as it leaves: encoded where a line of SMTP cannot carry it. What cannot be encoded keeps its long lines, since far servers take them; a NUL or a
- * bare carriage return there becomes a blank, but for what is signed or encrypted. Throws {@link PosternError} `data` for that.
- */
-async function madeFit(
-  stash: Stash,
-  head: readonly Buffer[],
-  rest: AsyncIterable<Buffer>,
-): Promise<AsyncIterable<Uint8Array>> {
-  const carried = createMessageChecker({ longLines: true });
-  const plan = await surveyOf(
-    (async function* () {
-      for await (const chunk of chunksOf(head, rest)) {
-        carried.push(chunk);
-        await stash.write(chunk);
-        yield chunk;
-      }
-    })(),
-  );
-  if (plan.fault === undefined) return checked(fitted(stash.read(), plan), false);
-  if (carried.end().type === 'fit') return checked(stash.read(), true);
-  if (plan.fault === 'sealed') throw new PosternError('data', `${SEALED}; nothing was sent`);
-  const again = await surveyOf(withBlanks(stash.read()));
-  const written = withBlanks(stash.read());
-  return again.fault === undefined ? checked(fitted(written, again), false) : checked(written, true);
-}
-
-const SEALED = 'a part that is signed or encrypted holds a NUL or a bare carriage return, and may not be changed';
-
-async function* chunksOf(head: readonly Buffer[], rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  yield* head;
-  yield* rest;
-}
-
-/** Finds what has to be encoded. Throws {@link PosternError} `data` for a header beyond its bound. */
-async function surveyOf(message: AsyncIterable<Uint8Array>): Promise<FitPlan> {
+/** Reads the message to its end and finds what has to be encoded. */
+async function survey(stash: Stash, head: readonly Buffer[], rest: AsyncIterable<Buffer>): Promise<FitPlan> {
   const looking = surveyMessage();
-  for await (const chunk of message) {
-    try {
-      looking.push(chunk);
-    } catch (cause) {
-      throw new PosternError('data', `${(cause as Error).message}; nothing was sent`, { cause });
-    }
-  }
+  const see = async (chunk: Buffer): Promise<void> => {
+    looking.push(chunk);
+    await stash.write(chunk);
+  };
+  for (const chunk of head) await see(chunk);
+  for await (const chunk of rest) await see(chunk);
   return looking.finish();
 }
 
-/** Each NUL and each CR without LF as a blank. */
-async function* withBlanks(message: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
-  let held = '';
-  for await (const chunk of message) {
-    const text = held + Buffer.from(chunk).toString('latin1');
-    held = text.endsWith('\r') ? '\r' : '';
-    const whole = held === '' ? text : text.slice(0, -1);
-    yield Buffer.from(whole.replace(/\0|\r(?!\n)/g, ' '), 'latin1');
-  }
-  if (held !== '') yield Buffer.from(' ');
-}
-
-/** Nothing that could smuggle a second message leaves, whatever the plan says. */
-async function* checked(message: AsyncIterable<Uint8Array>, longLines: boolean): AsyncGenerator<Uint8Array> {
-  const checker = createMessageChecker({ longLines });
+/** Nothing that could smuggle a second message leaves, whatever the plan says. A line may be long where it is signed. */
+async function* checked(message: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const checker = createMessageChecker({ longLines: true });
   for await (const chunk of message) {
     if (checker.push(chunk) !== undefined)
       throw new PosternError('software', 'the message was not made fit; nothing was sent');

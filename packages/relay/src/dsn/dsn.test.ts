@@ -152,13 +152,59 @@ describe('a DSN', () => {
     expect(dsn).not.toContain('Diagnostic-Code');
   });
 
-  test('about a message in another script says so (RFC 6533)', async () => {
-    const built = buildDsn(input({ to: 'J\u00f6rg@x.example', envelope: { smtputf8: true, body: '8BITMIME' } }));
+  test('to a sender of another script says so (RFC 6533)', async () => {
+    const envelope = { from: 'j\u00f6@work.example' as ReversePath, smtputf8: true, body: '8BITMIME' } as const;
+    const built = buildDsn(input({ to: 'J\u00f6rg@x.example', envelope }));
     expect(built.envelope).toMatchObject({ smtputf8: true, body: '8BITMIME' });
     const dsn = await text(built.message());
     expect(dsn).toContain('Content-Type: message/global-delivery-status');
     expect(dsn).toContain('Final-Recipient: utf-8; J\u00f6rg@x.example');
     expect(dsn).toContain('Content-Type: message/global\r\n');
+  });
+
+  const LETTER = 'From: me@work.example\r\nSubject: hello\r\n';
+  const SIGNED = `DKIM-Signature: v=1\r\n${LETTER}`;
+  const UMLAUT = 'Gr\u00fc\u00dfe\r\n'.repeat(5);
+  const LONG = `${'long '.repeat(500)}\r\n`;
+  test.each<[string, string, Partial<Envelope>, RegExp]>([
+    ['8-bit text', `${LETTER}\r\n${UMLAUT}`, { body: '8BITMIME' }, /rfc822\r\n[\s\S]*Gr=C3=BC=C3=9Fe/],
+    [
+      '8-bit text in its header',
+      `From: J\u00f6rg <me@work.example>\r\n\r\nx\r\n`,
+      { body: '8BITMIME' },
+      /=\?utf-8\?B\?/,
+    ],
+    ['long lines', `${LETTER}\r\n${LONG}`, { longLines: true }, /rfc822\r\n[\s\S]*long =\r\n/],
+    [
+      'signed 8-bit text',
+      `${SIGNED}\r\n${UMLAUT}`,
+      { body: '8BITMIME' },
+      /text\/rfc822-headers\r\n[\s\S]*DKIM-Signature: v=1\r\n/,
+    ],
+    ['signed long lines', `${SIGNED}\r\n${LONG}`, {}, /text\/rfc822-headers\r\n[\s\S]*DKIM-Signature: v=1\r\n/],
+    [
+      'a signed 8-bit header',
+      `${SIGNED}X-Y: \u00fc\r\n\r\nx\r\n`,
+      { body: '8BITMIME' },
+      /headers\r\nContent-Transfer-Encoding: quoted-printable\r\n[\s\S]*X-Y: =C3=BC\r\n/,
+    ],
+    [
+      'another script',
+      `From: J\u00f6rg\r\n\r\n${UMLAUT}`,
+      { body: '8BITMIME', smtputf8: true },
+      /message\/global\r\nContent-Transfer-Encoding: quoted-printable\r\n[\s\S]*From: J=C3=B6rg\r\n/,
+    ],
+  ])('about a message with %s is 7-bit, in lines every server takes', async (_name, message, envelope, want) => {
+    const to = envelope.smtputf8 === true ? 'J\u00f6rg@x.example' : 'a@x.example';
+    const built = buildDsn(input({ to, message, envelope: { ...envelope, ret: 'FULL' } }));
+    expect(built.envelope).toMatchObject({ smtputf8: false, body: '7BIT' });
+    const dsn = await text(built.message());
+    expect(dsn).toMatch(/^[\t\r\n -~]*$/);
+    expect(Math.max(...dsn.split('\r\n').map((line) => line.length))).toBeLessThanOrEqual(998);
+    expect(dsn).toMatch(want);
+    if (envelope.smtputf8 === true) expect(dsn).toContain('Final-Recipient: utf-8; J\\x{F6}rg@x.example\r\n');
+    const parsed = await simpleParser(dsn);
+    expect(parsed.text).toContain(`<${to}>`);
   });
 });
 

@@ -1,14 +1,20 @@
-/** A DSN in the form of RFC 3464, made of what the journal says and nothing else. */
+/** A DSN in the form of RFC 3464, made of what the journal says and nothing else; it is 7-bit, so that every server takes it. */
+import { isAscii } from 'node:buffer';
 import {
+  createMessageChecker,
   type EntryId,
   type Envelope,
+  encoderOf,
   type ForwardPath,
+  fitted,
+  needsSmtputf8,
   type Outcome,
   printable,
   type Recipient,
   type Reply,
   type ReversePath,
   replyText,
+  surveyMessage,
 } from '@postern/core';
 import { mailDate } from '../intake/trace.ts';
 
@@ -87,21 +93,26 @@ export function buildDsn(input: DsnInput): Dsn {
     envelope: {
       from: '' as ReversePath,
       recipients: [{ to: envelope.from as string as ForwardPath, notify: ['NEVER'] }],
-      body: envelope.body,
-      smtputf8: envelope.smtputf8,
+      body: isUtf8(envelope) ? '8BITMIME' : '7BIT',
+      smtputf8: isUtf8(envelope),
     },
     message: () => render(input),
   };
 }
 
+/** A DSN is 7-bit, so that every server takes it, unless its sender's own address is not ASCII: then what carries it takes UTF-8 too. */
+function isUtf8(envelope: Envelope): boolean {
+  return needsSmtputf8(envelope.from);
+}
+
 async function* render(input: DsnInput): AsyncGenerator<Uint8Array> {
   const { about } = input;
-  const full = returnsFull(input);
-  const utf8 = about.envelope.smtputf8;
+  const utf8 = isUtf8(about.envelope);
   const boundary = `=_${input.id}_${about.id}`;
-  const eightBit = about.envelope.body === '8BITMIME' || utf8;
-  const encoding = `Content-Transfer-Encoding: ${eightBit ? '8bit' : '7bit'}`;
-  const returned = utf8 ? `message/global${full ? '' : '-headers'}` : full ? 'message/rfc822' : 'text/rfc822-headers';
+  const encoding = `Content-Transfer-Encoding: ${utf8 ? '8bit' : '7bit'}`;
+  const told = lines(['', ...explanation(input), '']);
+  const quoted = !utf8 && !isAscii(told);
+  const returned = await returnedPart(input, utf8);
   yield lines([
     `From: Mail Delivery System <MAILER-DAEMON@${input.hostname}>`,
     `To: <${about.envelope.from}>`,
@@ -118,11 +129,12 @@ async function* render(input: DsnInput): AsyncGenerator<Uint8Array> {
     '',
     `--${boundary}`,
     'Content-Description: Notification',
-    `Content-Type: text/plain; charset=${utf8 ? 'utf-8' : 'us-ascii'}`,
-    encoding,
-    '',
-    ...explanation(input),
-    '',
+    `Content-Type: text/plain; charset=${utf8 || quoted ? 'utf-8' : 'us-ascii'}`,
+    quoted ? QUOTED : encoding,
+  ]);
+  if (quoted) yield* encoded(once(told));
+  else yield told;
+  yield lines([
     `--${boundary}`,
     'Content-Description: Delivery report',
     `Content-Type: message/${utf8 ? 'global-' : ''}delivery-status`,
@@ -130,18 +142,68 @@ async function* render(input: DsnInput): AsyncGenerator<Uint8Array> {
     '',
     ...report(input),
     `--${boundary}`,
-    `Content-Description: ${full ? 'Your message' : 'Header of your message'}`,
-    `Content-Type: ${returned}`,
-    encoding,
+    `Content-Description: ${returned.full ? 'Your message' : 'Header of your message'}`,
+    `Content-Type: ${returned.type}`,
+    returned.quoted ? QUOTED : encoding,
     '',
   ]);
-  yield* full ? about.open() : headerOnly(about.open());
+  yield* returned.quoted ? encoded(returned.open()) : returned.open();
   yield lines(['', `--${boundary}--`]);
 }
 
+const QUOTED = 'Content-Transfer-Encoding: quoted-printable';
+
+/** The last part (RFC 6522 §3): the message or its header. */
+interface Returned {
+  readonly full: boolean;
+  readonly type: string;
+  /** As quoted-printable, since it has octets above 127 or long lines (RFC 6522 §4 for headers, RFC 6532 §3.7). */
+  readonly quoted: boolean;
+  open(): AsyncIterable<Uint8Array>;
+}
+
+/** What is returned of the message. One that is signed and could not go in 7 bits unaltered is returned by its header alone. Reads the message to find out. */
+async function returnedPart(input: DsnInput, utf8: boolean): Promise<Returned> {
+  const { about } = input;
+  const headers = (): AsyncIterable<Uint8Array> => headerOnly(about.open());
+  if (about.envelope.smtputf8) {
+    const full = returnsFull(input);
+    const open = full ? () => about.open() : headers;
+    const { ascii, long } = await factsOf(open());
+    return { full, type: `message/global${full ? '' : '-headers'}`, quoted: long || (!utf8 && !ascii), open };
+  }
+  if (returnsFull(input)) {
+    const survey = surveyMessage({ sevenBit: true });
+    for await (const chunk of about.open()) survey.push(chunk);
+    const plan = survey.finish();
+    const { ascii, long } = await factsOf(fitted(about.open(), plan));
+    // A field that may hold no encoded word stays 8-bit, and with it the message.
+    if (ascii && !long && !plan.breaksSeal)
+      return { full: true, type: 'message/rfc822', quoted: false, open: () => fitted(about.open(), plan) };
+  }
+  const { ascii, long } = await factsOf(headers());
+  return { full: false, type: 'text/rfc822-headers', quoted: long || !ascii, open: headers };
+}
+
+async function factsOf(message: AsyncIterable<Uint8Array>): Promise<{ ascii: boolean; long: boolean }> {
+  const checker = createMessageChecker({ longLines: true });
+  for await (const chunk of message) checker.push(chunk);
+  const end = checker.end();
+  return end.type === 'fit' ? { ascii: !end.facts.eightBit, long: end.facts.longLines } : { ascii: false, long: true };
+}
+
+async function* encoded(message: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const encoder = encoderOf('quoted-printable', '7bit');
+  for await (const chunk of message) yield encoder.push(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+  yield encoder.finish(true);
+}
+
+async function* once(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
 function returnsFull({ kind, about }: DsnInput): boolean {
-  // What would have to be encoded to be sent is not what was received.
-  if (kind === 'delayed' || kind === 'relayed' || about.envelope.longLines === true) return false;
+  if (kind === 'delayed' || kind === 'relayed') return false;
   return about.envelope.ret === 'FULL' || (about.envelope.ret === undefined && about.size <= RETURN_BYTES);
 }
 
@@ -199,16 +261,15 @@ const ACTION: Record<DsnKind, string> = { failed: 'failed', expired: 'failed', d
 function report(input: DsnInput): string[] {
   const { about, hostname, at, kind, retryUntil } = input;
   const { envelope } = about;
+  const utf8 = isUtf8(envelope);
   return [
     ...(envelope.envid === undefined ? [] : [`Original-Envelope-Id: ${safe(envelope.envid)}`]),
     `Reporting-MTA: dns; ${hostname}`,
     `Arrival-Date: ${mailDate(about.arrived)}`,
     '',
     ...input.recipients.flatMap(({ recipient, outcome, host }) => [
-      ...(recipient.orcpt === undefined
-        ? []
-        : fold(`Original-Recipient: ${original(recipient.orcpt, envelope.smtputf8)}`)),
-      `Final-Recipient: ${envelope.smtputf8 ? 'utf-8' : 'rfc822'}; ${recipient.to}`,
+      ...(recipient.orcpt === undefined ? [] : fold(`Original-Recipient: ${original(recipient.orcpt, utf8)}`)),
+      `Final-Recipient: ${finalRecipient(recipient.to, envelope.smtputf8, utf8)}`,
       `Action: ${ACTION[kind]}`,
       `Status: ${statusOf(outcome, kind)}`,
       ...(host === undefined ? [] : [`Remote-MTA: dns; ${safe(host)}`]),
@@ -220,6 +281,13 @@ function report(input: DsnInput): string[] {
       '',
     ]),
   ];
+}
+
+/** In a DSN of 7 bits what is not ASCII is `\\x{…}` (RFC 6533 §3, utf-8-addr-xtext). */
+function finalRecipient(to: ForwardPath, smtputf8: boolean, utf8: boolean): string {
+  if (!smtputf8) return `rfc822; ${to}`;
+  const escaped = (char: string): string => `\\x{${char.codePointAt(0)?.toString(16).toUpperCase()}}`;
+  return `utf-8; ${utf8 ? to : to.replace(/[^!-~]|[\\+=]/gu, escaped)}`;
 }
 
 function original(orcpt: string, utf8: boolean): string {

@@ -410,6 +410,12 @@ describe('the message', () => {
     expect(taken.map(({ envelope }) => envelope.from)).toEqual(['root@laptop.example']);
   });
 
+  test.each(['encode', 'keep', 'refuse'] as const)('a NUL behind a long line is refused: %s', async (longLines) => {
+    const { reply, taken } = await sent(`a: b\r\n\r\n${'x'.repeat(2000)}\0\r\n.\r\n`, { longLines });
+    expect(reply).toMatch(/^554 5\.6\.0 /);
+    expect(taken).toEqual([]);
+  });
+
   test('of 998 octets a line is taken', async () => {
     expect((await sent(`a: b\r\n\r\n${'x'.repeat(998)}\r\n.\r\n`)).reply).toMatch(/^250 /);
   });
