@@ -54,6 +54,34 @@ export interface Entry {
   open(): AsyncIterable<Uint8Array>;
 }
 
+/**
+ * What an attempt waits for: `channel`, one to be opened; `receipt`, the far side's word on an earlier attempt; `turn`, messages before it in the session; `room`, the far side to
+ * take more octets; `exit`, the end of a command that answers nothing; each other word, the reply to that command (`final`: to the end of data).
+ */
+export type WaitingFor =
+  | 'channel'
+  | 'receipt'
+  | 'turn'
+  | 'room'
+  | 'exit'
+  | 'greeting'
+  | 'hello'
+  | 'starttls'
+  | 'auth'
+  | 'reset'
+  | 'mail'
+  | 'rcpt'
+  | 'data'
+  | 'final'
+  | 'noop'
+  | 'quit';
+
+/** What an attempt waits for now, and for how long no octet has moved, ms. */
+export interface Wait {
+  readonly for: WaitingFor;
+  readonly ms: number;
+}
+
 /** What a courier reports while it works. Every call is awaited before the courier goes on with that entry. */
 export interface CourierReport {
   /** Aborts: finish or drop the transaction at hand, report, settle. */
@@ -62,6 +90,8 @@ export interface CourierReport {
   attempting(id: EntryId, o: { receipt?: string }): Promise<void>;
   /** An earlier attempt, uncertain until now, is proven not to have been accepted for this recipient; the entry is sent again now. */
   notAccepted?(id: EntryId, to: ForwardPath): Promise<void>;
+  /** From now on `look` tells what an entry that was pulled waits for; undefined when it does not, or nothing is known. For people: nothing depends on it. */
+  waits?(look: (id: EntryId) => Wait | undefined): void;
   /** Once per recipient of every entry for which `attempting` was called. */
   outcome(id: EntryId, to: ForwardPath, outcome: Outcome): Promise<void>;
 }

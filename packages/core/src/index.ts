@@ -13,6 +13,8 @@ export {
   isEntryId,
   newEntryId,
   type Unresolved,
+  type Wait,
+  type WaitingFor,
 } from './entry.ts';
 export {
   type Deadline,

@@ -6,6 +6,7 @@ import {
   createBatchEncoder,
   createDotEncoder,
   type Entry,
+  type Env,
   type Exit,
   type Link,
   type Outcome,
@@ -25,6 +26,7 @@ export interface CommandCourierOptions {
   readonly target: Target & { type: 'exec' };
   readonly protocol: 'bsmtp' | 'submit';
   readonly helo: string;
+  readonly env: Pick<Env, 'monotonicNow'>;
 }
 
 /** Recipients of one command line. */
@@ -85,6 +87,8 @@ async function deliver(o: CommandCourierOptions, d: Delivery): Promise<void> {
       left = true;
     });
     channel.stream.end();
+    const since = o.env.monotonicNow();
+    report.waits?.(() => ({ for: 'exit', ms: o.env.monotonicNow() - since }));
     outcome = read(await raceAbort(channel.exit, report.signal), channel, plain);
   } catch (error) {
     channel.abort(error instanceof Error ? error : new DeliveryError('ended', { code: 'aborted', cause: error }));

@@ -11,6 +11,7 @@ import {
   type Recipient,
   type Target,
   type Unresolved,
+  type Wait,
 } from '@postern/core';
 import {
   type ChannelPair,
@@ -65,14 +66,20 @@ export interface Told {
   readonly outcomes: Map<string, Outcome>;
   readonly receipts: Map<string, string | undefined>;
   readonly report: CourierReport;
+  /** What an entry waits for, and how long, ms. */
+  waits(id: string): string | undefined;
 }
 
 export function makeReport(signal: AbortSignal = new AbortController().signal): Told {
   const lines: string[] = [];
   const outcomes = new Map<string, Outcome>();
   const receipts = new Map<string, string | undefined>();
+  let look: (id: EntryId) => Wait | undefined = () => undefined;
   const report: CourierReport = {
     signal,
+    waits(told) {
+      look = told;
+    },
     async attempting(id, { receipt }) {
       lines.push(`${id} attempting`);
       receipts.set(id, receipt);
@@ -85,7 +92,11 @@ export function makeReport(signal: AbortSignal = new AbortController().signal): 
       lines.push(`${key} ${brief(outcome)}`);
     },
   };
-  return { lines, outcomes, receipts, report };
+  const waits = (id: string): string | undefined => {
+    const wait = look(id as EntryId);
+    return wait && `${wait.for} ${wait.ms}`;
+  };
+  return { lines, outcomes, receipts, report, waits };
 }
 
 /** `delivered 250`, `failed 550`, `deferred`, `uncertain`. */

@@ -44,7 +44,7 @@ export function createCourier(o: CourierOptions): Courier {
   const protocol = o.protocol ?? protocolOf(target);
   if (protocol === 'bsmtp' || protocol === 'submit') {
     if (target.type !== 'exec') throw new RangeError(`${protocol} needs a command`);
-    return createCommandCourier({ link, target, helo, protocol });
+    return createCommandCourier({ link, target, helo, env, protocol });
   }
   const dialogue = o.dialogue ?? 'auto';
   const wanted = o.receipts !== false && protocol === 'smtp' && target.type === 'exec' && dialogue !== 'bsmtp';

@@ -1,6 +1,6 @@
 /** What one session needs, and the times it keeps. */
 import type { Duplex } from 'node:stream';
-import type { AwaitedCommand, Channel, ClientOptions, CourierReport, Env } from '@postern/core';
+import type { AwaitedCommand, Channel, ClientOptions, CourierReport, EntryId, Env, Wait } from '@postern/core';
 import type { OnCourierEvent } from './event.ts';
 import type { JobSource } from './jobs.ts';
 
@@ -41,6 +41,9 @@ export const WINDOW_STEP = 3;
 /** Runs the TLS handshake over a plain stream; rejects with what is wrong. */
 export type Upgrade = (stream: Duplex, signal: AbortSignal) => Promise<Duplex>;
 
+/** What an entry waits for, asked at any moment; undefined when it does not, or nothing is known. */
+export type Look = (id: EntryId) => Wait | undefined;
+
 /** What one session needs. */
 export interface SessionOptions {
   readonly channel: Channel;
@@ -57,6 +60,8 @@ export interface SessionOptions {
   readonly report: CourierReport;
   readonly env: Env;
   readonly onEvent: OnCourierEvent;
+  /** `look` tells what an entry waits for while the session lasts. */
+  readonly waits: (look: Look) => void;
 }
 
 /** How a session ended; never a rejection. */

@@ -7,11 +7,13 @@ import {
   createReplyParser,
   type Deferred,
   deferred,
+  type EntryId,
   LinkError,
   lastWords,
   printable,
   type ReplyEvent,
   type ReplyParser,
+  type Wait,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
 import { Outbox } from './outbox.ts';
@@ -87,6 +89,7 @@ class Session {
     const { signal } = this.#o.report;
     const onAbort = (): void => this.#abort();
     signal.addEventListener('abort', onAbort, { once: true });
+    this.#o.waits((id) => this.#wait(id));
     this.#listen();
     if (signal.aborted) this.#abort();
     const writing = this.#write().catch((error) => this.#fail(error));
@@ -297,6 +300,17 @@ class Session {
     if (this.#outbox.blocked) return BLOCKED_TIMEOUT_MS;
     const { awaiting } = this.#machine;
     return awaiting === undefined ? undefined : REPLY_TIMEOUT_MS[awaiting];
+  }
+
+  #wait(id: EntryId): Wait | undefined {
+    const { awaiting } = this.#machine;
+    const ms = this.#watchdog.quietMs;
+    if (this.#outbox.blocked) return { for: 'room', ms };
+    if (awaiting === undefined || !this.#ready) return awaiting && { for: awaiting, ms };
+    const key = this.#transactions.keyOf(id);
+    if (key === undefined) return { for: 'turn', ms };
+    const own = this.#machine.state.awaiting.find(({ transaction }) => transaction?.key === key);
+    return { for: own?.command ?? awaiting, ms };
   }
 
   #expire(ms: number): void {

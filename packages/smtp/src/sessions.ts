@@ -5,17 +5,19 @@ import {
   type Courier,
   type CourierReport,
   type Entry,
+  type EntryId,
   type Env,
   type Outcome,
   printable,
   type Recipient,
   raceAbort,
+  type WaitingFor,
 } from '@postern/core';
 import { DeliveryError } from './error.ts';
 import type { OnCourierEvent } from './event.ts';
 import { type Job, JobSource } from './jobs.ts';
 import { runSession } from './session.ts';
-import type { SessionResult, Upgrade } from './session-options.ts';
+import type { Look, SessionResult, Upgrade } from './session-options.ts';
 
 /** What makes one kind of courier. */
 export interface SessionsOptions {
@@ -42,20 +44,44 @@ interface Result extends SessionResult {
   readonly again: boolean;
 }
 
+/** What the entries of one batch wait for. */
+interface Waits {
+  session: Look;
+  readonly receipts: Map<EntryId, Look>;
+}
+
+interface Turn {
+  /** Of the session, from 1. */
+  readonly number: number;
+  readonly waits: Waits;
+}
+
+const NOTHING: Look = () => undefined;
+
+function stopwatch(env: Env, what: WaitingFor): Look {
+  const since = env.monotonicNow();
+  return () => ({ for: what, ms: env.monotonicNow() - since });
+}
+
 /** How often an entry may come back from sessions that ended before it had its turn. */
 const MAX_RETURNS = 10;
 
 /** A courier that runs session after session, as long as each gets somewhere, until the batch is exhausted. */
 export function createSessions(o: SessionsOptions): Courier {
-  const run = async (source: JobSource, report: CourierReport, number: number): Promise<Result> => {
+  const run = async (source: JobSource, report: CourierReport, { number, waits }: Turn): Promise<Result> => {
     const { env, onEvent, skipNoise, windows, upgrade } = o;
     const receipt = o.receiptName();
+    waits.session = stopwatch(env, 'channel');
     const client = { ...(await raceAbort(o.client(), report.signal)), careful: number > 1 };
     const channel = await o.open({ signal: report.signal, receipt });
     onEvent({ type: 'open', session: number });
     const result = await runSession({
       ...{ channel, number, client, receipt, windows, upgrade, skipNoise, source, report, env, onEvent },
+      waits: (look) => {
+        waits.session = look;
+      },
     });
+    waits.session = NOTHING;
     const { settled, wrapped: _, ...rest } = result;
     onEvent({ type: 'closed', session: number, settled, ...('error' in rest ? { error: rest.error } : {}) });
     const refused = receipt !== undefined && !result.wrapped && isEndedCommand(result.error);
@@ -63,11 +89,16 @@ export function createSessions(o: SessionsOptions): Courier {
     return { ...result, again: refused };
   };
   return async (batch, report) => {
-    const source = new JobSource(batch, (entry) => o.prepare(entry, report));
+    const waits: Waits = { session: NOTHING, receipts: new Map() };
+    report.waits?.((id) => (waits.receipts.get(id) ?? waits.session)(id));
+    const source = new JobSource(batch, async (entry) => {
+      if (entry.unresolved.length > 0) waits.receipts.set(entry.id, stopwatch(o.env, 'receipt'));
+      return o.prepare(entry, report).finally(() => waits.receipts.delete(entry.id));
+    });
     try {
       for (let number = 1; !(await isDone(source, report.signal)); number++) {
         report.signal.throwIfAborted();
-        const result = await run(source, report, number);
+        const result = await run(source, report, { number, waits });
         if ('error' in result && !result.again && !mayGoOn(result, report.signal)) throw result.error;
         await giveUp(source, report, (job) => job.returns >= MAX_RETURNS);
       }

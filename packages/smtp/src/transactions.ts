@@ -1,5 +1,12 @@
 /** Jobs become transactions, as many at once as the session may have open; each comes back as outcomes, or to be sent again. */
-import { type ClientEvent, type ClientMachine, type ClientStep, printable, unsendable } from '@postern/core';
+import {
+  type ClientEvent,
+  type ClientMachine,
+  type ClientStep,
+  type EntryId,
+  printable,
+  unsendable,
+} from '@postern/core';
 import { encoded, wantsEncoding } from './encoded.ts';
 import { DeliveryError } from './error.ts';
 import { type Job, withinLimits } from './jobs.ts';
@@ -36,6 +43,12 @@ export class Transactions {
   constructor(o: SessionOptions, session: TransactionSession) {
     this.#o = o;
     this.#session = session;
+  }
+
+  /** The transaction of an entry that is not settled. */
+  keyOf(id: EntryId): number | undefined {
+    for (const [key, { job }] of this.#jobs) if (job.entry.id === id) return key;
+    return undefined;
   }
 
   /** Tells what became of a job, or puts it back. */

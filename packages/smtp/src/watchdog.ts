@@ -19,6 +19,11 @@ export class Watchdog implements Disposable {
     this.#arm();
   }
 
+  /** How long no byte has moved, ms. */
+  get quietMs(): number {
+    return this.#env.monotonicNow() - this.#progressAt;
+  }
+
   /** A byte moved, or something new is awaited. */
   progress(): void {
     this.#progressAt = this.#env.monotonicNow();

@@ -40,10 +40,11 @@ function rowMaker(parts: DaemonParts): (state: EntryState) => QueueRow {
   const routeOf = routeFinder(parts.active.routes);
   const now = parts.env.wallNow();
   return (state) => {
-    const { active: taken = false, next, reason = '', recipients = [] } = parts.runner.waiting(state.id) ?? {};
+    const waiting = parts.runner.waiting(state.id);
+    const { active: taken = false, next, reason = '', recipients = [], wait } = waiting ?? {};
     // A courier that has it may still wait for the link; then nothing is happening yet.
     const active = taken && recipients.some(({ host }) => parts.hosts.get(host ?? '')?.link.state.type === 'up');
-    return toRow(state, { routeOf, now, active, next, reason });
+    return toRow(state, { routeOf, now, active, next, reason, wait });
   };
 }
 

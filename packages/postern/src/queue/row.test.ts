@@ -1,5 +1,6 @@
 import type { EntryId, EntryState, ForwardPath, ReversePath } from '@postern/core';
 import { expect, test } from 'vitest';
+import { formatQueue } from './format.ts';
 import { type RouteOf, toRow } from './row.ts';
 
 function entry(o: Partial<EntryState> = {}): EntryState {
@@ -38,4 +39,19 @@ test('an entry whose route is lost says so, not what an earlier attempt said', (
 
 test('without a daemon its HOST is not known, and nothing is said of routes', () => {
   expect(toRow(entry(), { now: 1, routeOf: nowhere }).reason).toBe('451 later');
+});
+
+test('what an attempt waits for is told while it runs', () => {
+  const now = Date.parse('2026-01-02T03:04:05Z');
+  const wait = { for: 'final', ms: 40_123 } as const;
+  const row = toRow(entry(), { now, active: true, routeOf: here, wait });
+  expect(row.waits).toEqual({ for: 'final', since: '2026-01-02T03:03:24.877Z' });
+  expect(formatQueue([row], now)).toContain('    waits for the reply to the end of data since 40 s');
+  expect(toRow(entry(), { now, active: false, routeOf: here, wait }).waits).toBeNull();
+  expect(toRow(entry(), { now, active: true, routeOf: here }).waits).toBeNull();
+});
+
+test('a row of a daemon that does not tell it yet is shown without', () => {
+  const { waits: _, ...older } = toRow(entry(), { now: 0, active: true, routeOf: here });
+  expect(formatQueue([older as never], 0).join('\n')).not.toContain('waits for');
 });

@@ -1,5 +1,13 @@
 /** Entries as rows of `postern queue`. */
-import { type EntryState, type Outcome, parseForwardPath, parseReversePath, replyText } from '@postern/core';
+import {
+  type EntryState,
+  type Outcome,
+  parseForwardPath,
+  parseReversePath,
+  replyText,
+  type Wait,
+  type WaitingFor,
+} from '@postern/core';
 import type { CompiledRoutes } from '@postern/relay';
 
 /** One entry as `postern queue list --json` gives it. */
@@ -17,6 +25,8 @@ export interface QueueRow {
   readonly next: string | null;
   readonly attempts: number;
   readonly reason: string;
+  /** What the attempt that runs waits for, and since when no octet has moved, ISO 8601, UTC; null while none does. */
+  readonly waits: { readonly for: WaitingFor; readonly since: string } | null;
   readonly recipients: readonly QueueRecipient[];
 }
 
@@ -44,6 +54,7 @@ export interface Now {
   /** Wall clock, ms, of the next try; undefined while that depends on a link, a route or a person. */
   readonly next?: number | undefined;
   readonly reason?: string;
+  readonly wait?: Wait | undefined;
 }
 
 /** An entry as the queue shows it. */
@@ -69,6 +80,10 @@ export function toRow(state: EntryState, o: Now): QueueRow {
     next: state.held || due === undefined ? null : new Date(due).toISOString(),
     attempts: state.attempts,
     reason: reasonOf(state, o, recipients),
+    waits:
+      o.active !== true || o.wait === undefined || state.held
+        ? null
+        : { for: o.wait.for, since: new Date(o.now - Math.round(o.wait.ms)).toISOString() },
     recipients,
   };
 }

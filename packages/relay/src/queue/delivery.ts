@@ -10,6 +10,7 @@ import {
   type EntryId,
   type Env,
   SpoolError,
+  type Wait,
 } from '@postern/core';
 import type { Backlog } from './backlog.ts';
 import type { HostCourier } from './context.ts';
@@ -48,10 +49,16 @@ export class Delivery {
   /** Resolves when one of them has them, or the delivery is over. */
   #progress: Deferred<void> = deferred();
   #over = false;
+  #look: (id: EntryId) => Wait | undefined = () => undefined;
 
   constructor(o: DeliveryOptions) {
     this.#o = o;
     this.pulledAt = o.env.monotonicNow();
+  }
+
+  /** What an entry it has waits for. */
+  wait(id: EntryId): Wait | undefined {
+    return this.#jobs.has(id) ? this.#look(id) : undefined;
   }
 
   /** Calls the courier; settles as it does. */
@@ -117,6 +124,9 @@ export class Delivery {
         job.outages = job.destination.outages;
         await desk.attempting(job, receipt);
         job.attempted = true;
+      },
+      waits: (look) => {
+        this.#look = look;
       },
       notAccepted: (id, to) => desk.notAccepted(this.#job(id), to),
       outcome: async (id, to, outcome) => {

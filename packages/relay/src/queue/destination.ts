@@ -6,7 +6,7 @@
  * be answered waits longer, and all that were out go one at a time the next time, so that one bad message never blocks
  * others.
  */
-import { defined, type EntryId, isLinkDown, SpoolError } from '@postern/core';
+import { defined, type EntryId, isLinkDown, SpoolError, type Wait } from '@postern/core';
 import { type Route, routeKey } from '../route/routes.ts';
 import { Backlog } from './backlog.ts';
 import type { HostCourier, QueueContext } from './context.ts';
@@ -87,6 +87,15 @@ export class DestinationQueue implements Destination {
     return this.#reachability.up || this.#reachability.target?.link === undefined
       ? Math.max(item.due, this.#notBefore, this.#c.env.monotonicNow())
       : undefined;
+  }
+
+  /** What the attempt that has an entry waits for. */
+  wait(id: EntryId): Wait | undefined {
+    for (const delivery of this.#deliveries) {
+      const wait = delivery.wait(id);
+      if (wait !== undefined) return wait;
+    }
+    return undefined;
   }
 
   /** Puts an entry in, due now. Nothing happens when it is here. */

@@ -1,5 +1,5 @@
 /** Where an entry waits: at one destination for each route that takes a recipient still to be tried. */
-import { defined, type EntryId, type EntryState, type ForwardPath } from '@postern/core';
+import { defined, type EntryId, type EntryState, type ForwardPath, type Wait } from '@postern/core';
 import { type Route, routeKey } from '../route/routes.ts';
 import { openRecipients, type QueueContext } from './context.ts';
 import { DestinationQueue } from './destination.ts';
@@ -12,6 +12,8 @@ export interface Waiting {
   readonly reason: string;
   /** A courier has it. */
   readonly active: boolean;
+  /** What that waits for; of those that have it, the one that has waited longest. */
+  readonly wait?: Wait;
   /** The route of each recipient now. */
   readonly recipients: readonly { readonly to: ForwardPath; readonly route?: number; readonly host?: string }[];
 }
@@ -139,7 +141,10 @@ export class Router {
     const lost = this.#noRoute.has(id) ? 'no route takes a recipient' : '';
     const reason =
       here.map(({ destination }) => destination.reason).find((text) => text !== '') ?? (state.reason || lost);
+    const waits = here.flatMap(({ destination }) => destination.wait(id) ?? []);
+    const wait = waits.toSorted((a, b) => b.ms - a.ms)[0];
     return {
+      ...defined({ wait }),
       reason: reason || lost,
       active: here.some(({ item }) => item.busy),
       recipients,
