@@ -5,6 +5,7 @@ import type { Simulator } from '@postern/testkit';
 import { startRig } from '@postern/testkit/rig';
 import { createTransport } from 'nodemailer';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { DaemonStatus } from '../packages/postern/src/control/status.ts';
 import { lineTo } from './support/line.ts';
 import { hostPort, makePlace, PLAIN, type Place, postern, type Up, up } from './support/postern.ts';
 
@@ -51,11 +52,11 @@ test('every message arrives once', async () => {
   expect(await subjects()).toEqual(sent);
 });
 
-test('check tells of receipts that were left over, and not of those in use', async () => {
+test('check and status tell of receipts that were left over, and not of those in use', async () => {
   const dir = join(gate.home, '.postern', 'receipts');
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  const place = await makePlace(gate, PLAIN, 'receipts-left');
-  const told = async (): Promise<string> => (await postern(place, ['check', 'gate'])).stdout;
+  const checking = await makePlace(gate, PLAIN, 'receipts-left');
+  const told = async (): Promise<string> => (await postern(checking, ['check', 'gate'])).stdout;
   await writeFile(join(dir, 'inuse'), 'x'.repeat(5000), { mode: 0o666 });
   expect(await told()).not.toContain('left over there');
   for (const [name, octets] of [
@@ -69,4 +70,7 @@ test('check tells of receipts that were left over, and not of those in use', asy
   expect(await told()).toContain(
     '2 receipts were left over there by sessions that broke off (~/.postern/receipts, 5 KiB)',
   );
+  const { hosts } = JSON.parse((await postern(place, ['status', '--json'])).stdout) as DaemonStatus;
+  expect(hosts).toMatchObject([{ receipts: { count: 2, octets: 5000 } }]);
+  expect((await postern(place, ['status'])).stdout).toContain('receipts gate  2 left over there, 5 KiB');
 });

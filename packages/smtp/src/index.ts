@@ -5,6 +5,7 @@ export { DeliveryError, type DeliveryErrorCode } from './error.ts';
 export { type EtrnOptions, requestQueueRun } from './etrn.ts';
 export type { CourierEvent, OnCourierEvent } from './event.ts';
 export { greetSmtp } from './greet.ts';
+export { findLeftReceipts, type LeftReceipts } from './left-receipts.ts';
 export { findSmtp, type SmtpProbe, type SmtpTrial } from './probe.ts';
 export { type MailProtocol, protocolOf } from './protocol.ts';
 export { createSmarthostCourier, parseSmarthost, type Smarthost, type SmarthostOptions } from './smarthost.ts';

@@ -21,7 +21,7 @@ import {
 } from '@postern/core';
 
 /** Where receipts lie, in the far home; 0700. */
-const DIRECTORY = '$HOME/.postern/receipts';
+export const DIRECTORY = '$HOME/.postern/receipts';
 /** Receipts older than this are swept, days. */
 const KEEP_DAYS = 14;
 /** An orphaned session from which nothing came for so long is ended, seconds. */

@@ -13,3 +13,8 @@ export function columns(rows: readonly (readonly string[])[]): string[] {
       .trimEnd(),
   );
 }
+
+/** A size that is rounded up: `5 KiB`. */
+export function formatOctets(octets: number): string {
+  return octets < 1024 * 1024 ? `${Math.ceil(octets / 1024)} KiB` : `${Math.ceil(octets / 1024 / 1024)} MiB`;
+}

@@ -1,7 +1,8 @@
 /** The SMTP layers of a check. */
 import { deadline, type Env, formatTarget, type Link, LinkError, quoteAll, runFar } from '@postern/core';
-import { DeliveryError, findSmtp, greetSmtp, protocolOf } from '@postern/smtp';
+import { DeliveryError, findLeftReceipts, findSmtp, greetSmtp, protocolOf } from '@postern/smtp';
 import { PosternError } from '../base/errors.ts';
+import { formatOctets } from '../base/text.ts';
 import { smtpTarget } from '../config/host.ts';
 import type { HostValues, RouteValues } from '../config/schema.ts';
 import { netcatWarnings } from './netcat.ts';
@@ -33,9 +34,6 @@ export async function checkSmtp(o: SmtpCheck): Promise<{ detail: string; warning
   return { detail: `\`${target.command}\` ${does}`, warnings: [SAYS_NOTHING] };
 }
 
-/** Octets of a listing that are read: some 10,000 receipts. */
-const MAX_LISTING = 1_048_576;
-
 const SAYS_NOTHING =
   'it answers nothing: its exit status is all there is to know, and a refused recipient comes back as a bounce (`sendmail -bs`, where there is one, tells)';
 
@@ -49,25 +47,15 @@ function bsmtpWarnings({ routes, link }: SmtpCheck): string[] {
     : [];
 }
 
-/** A receipt is removed with its session, or when it was asked for; what is older than an hour was left behind. One line for each: its size. */
-const LEFT = 'find "$HOME/.postern/receipts" -type f -mmin +60 -exec ls -ln {} + 2>/dev/null';
-
 /** Receipts that nobody fetched, and what they take. A far side that cannot tell has no warning. */
 async function receiptWarnings({ link, env, timeoutMs }: SmtpCheck): Promise<string[]> {
   using limit = deadline(env, timeoutMs, { reason: () => new Error('no answer') });
-  const script = quoteAll(['sh', '-c', LEFT]);
-  const ran = await runFar(link, script, { signal: limit.signal, maxOctets: MAX_LISTING }).catch(() => undefined);
-  const sizes = (ran?.output.toString('latin1') ?? '').match(/^-\S+ +\d+ +\d+ +\d+ +\d+(?= )/gm) ?? [];
-  if (sizes.length === 0) return [];
-  const octets = sizes.reduce((sum, line) => sum + Number(/\d+$/.exec(line)?.[0] ?? 0), 0);
-  const what = sizes.length === 1 ? 'a receipt was' : `${sizes.length} receipts were`;
+  const left = await findLeftReceipts(link, { signal: limit.signal }).catch(() => undefined);
+  if (left === undefined || left.count === 0) return [];
+  const what = left.count === 1 ? 'a receipt was' : `${left.count} receipts were`;
   return [
-    `${what} left over there by sessions that broke off (~/.postern/receipts, ${formatOctets(octets)}); they go by themselves after 14 days`,
+    `${what} left over there by sessions that broke off (~/.postern/receipts, ${formatOctets(left.octets)}); they go by themselves after 14 days`,
   ];
-}
-
-function formatOctets(octets: number): string {
-  return octets < 1024 * 1024 ? `${Math.ceil(octets / 1024)} KiB` : `${Math.ceil(octets / 1024 / 1024)} MiB`;
 }
 
 /** Where nothing was configured and the usual way fails, there may be another. */

@@ -1,6 +1,6 @@
 /** `postern status`. */
 import { printable, sleep, systemEnv } from '@postern/core';
-import { columns } from '../base/text.ts';
+import { columns, formatOctets } from '../base/text.ts';
 import type { DaemonStatus } from '../control/status.ts';
 import { askDaemon, type Context, show } from './context.ts';
 
@@ -59,6 +59,11 @@ function formatStatus({
         host.rttMs === undefined ? host.state : `${host.state}, ${host.rttMs} ms`,
         `${host.channels} channels, ${host.spares} spare${host.carried === 0 ? '' : `, ${host.carried} carried over`}`,
       ]),
+    ),
+    ...hosts.flatMap(({ host, receipts }) =>
+      receipts === undefined || receipts.count === 0
+        ? []
+        : [printable(`receipts ${host}  ${receipts.count} left over there, ${formatOctets(receipts.octets)}`)],
     ),
     ...smarthosts.map(({ smarthost, state, error }) =>
       printable(`smarthost ${smarthost}  ${state}${error === undefined ? '' : `: ${error}`}`),

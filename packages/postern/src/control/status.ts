@@ -51,6 +51,8 @@ export interface HostStatus {
   readonly carried: number;
   /** Open on its connections, spares and what is lent among them. */
   readonly channels: number;
+  /** Receipts that broken sessions left over there; absent where none are kept, and while the link was not up yet. Looked for every ten minutes at most. */
+  readonly receipts?: { readonly count: number; readonly octets: number };
 }
 
 /** What of the queue goes one way, as `postern status --json` shows it. */

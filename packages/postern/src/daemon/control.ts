@@ -1,7 +1,8 @@
 /** What the control socket answers: reads the parts, changes only the queue. */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { EntryState, LinkState } from '@postern/core';
+import { defined, type EntryState, type LinkState } from '@postern/core';
+import type { LeftReceipts } from '@postern/smtp';
 import type { ResolvedHost } from '@postern/ssh';
 import { bouncesDirectory, spoolDirectory } from '../base/paths.ts';
 import type { ControlHandlers } from '../control/server.ts';
@@ -11,6 +12,8 @@ import { findEntry, noEntry, type QueueVerb } from '../queue/change.ts';
 import { detailsOf, type QueueDetails } from '../queue/details.ts';
 import { type QueueRow, routeFinder, toRow } from '../queue/row.ts';
 import { forwardStatus } from './forwards.ts';
+import type { Host } from './hosts.ts';
+import { ReceiptsSeen } from './left-receipts.ts';
 import type { DaemonParts } from './parts.ts';
 
 /** What the control socket answers. */
@@ -19,8 +22,9 @@ export function controlHandlers(parts: DaemonParts): ControlHandlers {
     const { id } = findEntry(parts.spool, String(params.id));
     if (!(await parts.runner[verb](id))) throw noEntry(id);
   };
+  const receipts = new ReceiptsSeen(parts.env);
   return {
-    status: () => status(parts),
+    status: () => status(parts, receipts),
     'queue.list': () => rows(parts),
     'queue.show': ({ id }) => details(parts, String(id)),
     'queue.flush': ({ what }) => flush(parts, typeof what === 'string' ? what : undefined),
@@ -69,7 +73,7 @@ async function flush(parts: DaemonParts, what: string | undefined): Promise<{ en
   return { entries };
 }
 
-async function status(parts: DaemonParts): Promise<DaemonStatus> {
+async function status(parts: DaemonParts, receipts: ReceiptsSeen): Promise<DaemonStatus> {
   const queue = { active: 0, queued: 0, deferred: 0, held: 0 };
   const routes = new Map<string, RouteStatus>();
   for await (const row of inTurns(rows(parts))) {
@@ -77,6 +81,8 @@ async function status(parts: DaemonParts): Promise<DaemonStatus> {
     countByRoute(routes, row);
   }
   const bounces = bouncesDirectory(parts.active.config.stateDir);
+  const left = await Promise.all(parts.hosts.all.map((host) => receipts.at(host)));
+  const hosts = parts.hosts.all.map((host, at) => hostStatus(host, left[at]));
   return {
     pid: process.pid,
     startedAt: new Date(parts.startedAt).toISOString(),
@@ -86,26 +92,29 @@ async function status(parts: DaemonParts): Promise<DaemonStatus> {
       ...{ certificate: files.certificate, fingerprint },
       validTo: new Date(validTo).toISOString(),
     })),
-    hosts: parts.hosts.all.map(({ name, resolved, link, imapd }): HostStatus => {
-      const state = link.state;
-      return {
-        host: name,
-        destination: formatHost(resolved),
-        hops: resolved.jump.map(formatHost),
-        state: state.type,
-        spares: imapd.status.spares,
-        carried: imapd.carried,
-        channels: link.channels,
-        ...(state.type === 'up' && state.rttMs !== undefined ? { rttMs: Math.round(state.rttMs * 10) / 10 } : {}),
-        ...(state.type === 'down' ? downStatus(state) : {}),
-      };
-    }),
+    hosts,
     smarthosts: parts.smarthosts.all,
     forwards: forwardStatus(parts.forwards),
     reverses: parts.reverses.status,
     queue,
     routes: [...routes.values()],
     bounces: { path: bounces, messages: await countMessages(bounces) },
+  };
+}
+
+function hostStatus({ name, resolved, link, imapd }: Host, receipts: LeftReceipts | undefined): HostStatus {
+  const { state } = link;
+  return {
+    host: name,
+    destination: formatHost(resolved),
+    hops: resolved.jump.map(formatHost),
+    state: state.type,
+    spares: imapd.status.spares,
+    carried: imapd.carried,
+    channels: link.channels,
+    ...(state.type === 'up' && state.rttMs !== undefined ? { rttMs: Math.round(state.rttMs * 10) / 10 } : {}),
+    ...(state.type === 'down' ? downStatus(state) : {}),
+    ...defined({ receipts }),
   };
 }
 
