@@ -212,6 +212,10 @@ describe('what no encoding reaches is broken into lines', () => {
       for (const [, chunks] of splits(Buffer.from(text, 'latin1'), 2)) expect(fit(chunks).text).toBe(once);
     }
   });
+  test('a bare CR at the end of a boundary becomes a blank, and the boundary stays one', () => {
+    const text = 'Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\r\n\r\nx\r\n--b--\r\n';
+    expect(fit(whole(text)).text).toBe(text.replace('--b\r\r\n', '--b \r\n'));
+  });
   test('a NUL or bare CR between parts becomes a blank', () => {
     const text = 'Content-Type: multipart/mixed; boundary=b\r\n\r\na\0b\rc\r\n--b\r\n\r\nx\r\n--b--\r\n';
     expect(fit(whole(text)).text).toBe(text.replace('a\0b\rc', 'a b c'));
@@ -264,6 +268,14 @@ describe('what nobody labelled', () => {
       '--d\r\n\r\nSubject: in\r\nContent-Type: text/plain; charset=utf-8\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n',
     );
   });
+});
+
+test('a signed part keeps its long header lines where others are folded', () => {
+  const field = `X-Y: ${long.trim()}\r\n`;
+  const signed = `--b\r\nContent-Type: multipart/signed; boundary=s\r\n${field}\r\n--s\r\n\r\nx\r\n--s--\r\n`;
+  const { text } = fit(whole(`${field}Content-Type: multipart/mixed; boundary=b\r\n\r\n${signed}--b--\r\n`));
+  expect(text).toContain(signed);
+  expect(text).not.toMatch(/^X-Y: [^\r]{998}/);
 });
 
 const SEALED: readonly [string, string][] = [
