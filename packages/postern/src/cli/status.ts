@@ -60,11 +60,7 @@ function formatStatus({
         `${host.channels} channels, ${host.spares} spare${host.carried === 0 ? '' : `, ${host.carried} carried over`}`,
       ]),
     ),
-    ...hosts.flatMap(({ host, receipts }) =>
-      receipts === undefined || receipts.count === 0
-        ? []
-        : [printable(`receipts ${host}  ${receipts.count} left over there, ${formatOctets(receipts.octets)}`)],
-    ),
+    ...hosts.flatMap(leftReceipts),
     ...smarthosts.map(({ smarthost, state, error }) =>
       printable(`smarthost ${smarthost}  ${state}${error === undefined ? '' : `: ${error}`}`),
     ),
@@ -75,13 +71,22 @@ function formatStatus({
       printable(`reverse ${host} ${listen} to ${to}  ${state}${error === undefined ? '' : `: ${error}`}`),
       ...(fix === undefined ? [] : [printable(`    fix: ${fix}`)]),
     ]),
-    ...hosts.flatMap(({ host, error, fix, retryAt }) => {
-      if (error === undefined) return [];
-      const again = retryAt === undefined ? 'no redial until something changes' : `redial ${retryAt}`;
-      return [
-        `  ${printable(host)}: ${printable(error)}; ${again}`,
-        ...(fix === undefined ? [] : [`    fix: ${printable(fix)}`]),
-      ];
-    }),
+    ...hosts.flatMap(hostFault),
+  ];
+}
+
+type HostLine = DaemonStatus['hosts'][number];
+
+function leftReceipts({ host, receipts }: HostLine): string[] {
+  if (receipts === undefined || receipts.count === 0) return [];
+  return [printable(`receipts ${host}  ${receipts.count} left over there, ${formatOctets(receipts.octets)}`)];
+}
+
+function hostFault({ host, error, fix, retryAt }: HostLine): string[] {
+  if (error === undefined) return [];
+  const again = retryAt === undefined ? 'no redial until something changes' : `redial ${retryAt}`;
+  return [
+    `  ${printable(host)}: ${printable(error)}; ${again}`,
+    ...(fix === undefined ? [] : [`    fix: ${printable(fix)}`]),
   ];
 }
