@@ -14,6 +14,7 @@ import { PosternError } from '../base/errors.ts';
 import { readAddresses } from './addresses.ts';
 import type { SubmitRequest } from './args.ts';
 import { type Field, fieldValue } from './header.ts';
+import { isAddressField, qualifyField } from './qualify.ts';
 
 /** Who submits. */
 export interface Identity {
@@ -78,7 +79,7 @@ export function compose(request: SubmitRequest, fields: readonly Field[], stamp:
       Buffer.from(added(request, fields, from, stamp)),
       ...fields
         .filter((field) => field.name !== 'bcc' && field.name !== 'resent-bcc')
-        .map((field) => qualified(field, stamp)),
+        .map(({ name, raw }) => (isAddressField(name) ? qualifyField(raw, stamp.domain) : raw)),
       Buffer.from('\r\n'),
     ]),
     refused,
@@ -112,25 +113,6 @@ function newestResent(fields: readonly Field[]): Field[] {
     return false;
   });
   return older < 0 ? resent : resent.slice(0, older);
-}
-
-const ADDRESS_FIELDS = ['from', 'sender', 'reply-to', 'to', 'cc'];
-/** A name alone, as cron writes `root (Cron Daemon)`, or in brackets. */
-const BARE =
-  /^(\s*|[^"(),<>@]*<\s*)([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+)(\s*(?:\([^()"]*\)\s*)?|\s*>\s*(?:\([^()"]*\)\s*)?)$/;
-
-/** An address field whose bare names have a domain, as Postfix's myorigin gives them one: else the far side would put its own. All else stays as it is. */
-function qualified({ name, raw }: Field, { domain }: Stamp): Buffer {
-  if (!ADDRESS_FIELDS.includes(name.replace(/^resent-/, ''))) return raw;
-  const text = raw.toString('latin1');
-  const colon = text.indexOf(':') + 1;
-  // A comma within quotes or comments parts nothing: such a field is left alone.
-  if (/["]|\([^)]*,/.test(text) || !/^[\t\r\n\x20-\x7e]*$/.test(text)) return raw;
-  const list = text.slice(colon).split(',');
-  const done = list.map((piece) =>
-    piece.replace(BARE, (_, before: string, local: string, behind: string) => `${before}${local}@${domain}${behind}`),
-  );
-  return Buffer.from(`${text.slice(0, colon)}${done.join(',')}`, 'latin1');
 }
 
 function qualify(address: string, stamp: Stamp): string {

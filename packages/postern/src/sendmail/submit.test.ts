@@ -5,7 +5,7 @@ import type { EntryId, Envelope, Spool } from '@postern/core';
 import { openSpool } from '@postern/spool';
 import { splits, virtualEnv } from '@postern/testkit';
 import { simpleParser } from 'mailparser';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import type { PosternError } from '../base/errors.ts';
 import { parseSendmailArgs, type SubmitRequest } from './args.ts';
 import type { Identity } from './compose.ts';
@@ -245,12 +245,14 @@ describe('a message given to sendmail', () => {
   });
 
   test('larger than the memory it may have is encoded from a file, which is gone afterwards', async () => {
-    const before = readdirSync(tmpdir()).filter((name) => name.startsWith('postern-sendmail-'));
+    const own = mkdtempSync(join(dir, 'tmp-'));
+    vi.stubEnv('TMPDIR', own);
+    onTestFinished(() => void vi.unstubAllEnvs());
     const line = `${'wide '.repeat(300)}\n`;
     const chunks = Array.from({ length: 3000 }, () => Buffer.from(line));
     const { text } = await send('-i a@x', [Buffer.from('Subject: x\n\n'), ...chunks]);
     expect(text.length).toBeGreaterThan(4_000_000);
-    expect(readdirSync(tmpdir()).filter((name) => name.startsWith('postern-sendmail-'))).toEqual(before);
+    expect(readdirSync(own)).toEqual([]);
   });
 
   test('has a recipient for each address of an argument, whatever stands between them', async () => {
