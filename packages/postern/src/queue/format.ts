@@ -32,7 +32,7 @@ export function formatQueue(rows: readonly QueueRow[], now: number = Date.now())
     const why = row.reason === '' ? [] : [`    ${printable(row.reason)}`];
     const waits =
       // A daemon of an older release says nothing of it.
-      row.waits == null ? [] : [`    waits for ${WAITS[row.waits.for]} since ${seconds(row.waits.since, now)}`];
+      row.waits === undefined ? [] : [`    waits for ${WAITS[row.waits.for]} since ${seconds(row.waits.since, now)}`];
     const to = columns(
       row.recipients.map(({ address, host, outcome, reply }) => [
         `    to <${printable(address)}>`,

@@ -25,8 +25,8 @@ export interface QueueRow {
   readonly next: string | null;
   readonly attempts: number;
   readonly reason: string;
-  /** What the attempt that runs waits for, and since when no octet has moved, ISO 8601, UTC; null while none does. */
-  readonly waits: { readonly for: WaitingFor; readonly since: string } | null;
+  /** What the attempt that runs waits for, and since when no octet has moved, ISO 8601, UTC; absent while none does. */
+  readonly waits?: { readonly for: WaitingFor; readonly since: string };
   readonly recipients: readonly QueueRecipient[];
 }
 
@@ -80,10 +80,9 @@ export function toRow(state: EntryState, o: Now): QueueRow {
     next: state.held || due === undefined ? null : new Date(due).toISOString(),
     attempts: state.attempts,
     reason: reasonOf(state, o, recipients),
-    waits:
-      o.active !== true || o.wait === undefined || state.held
-        ? null
-        : { for: o.wait.for, since: new Date(o.now - Math.round(o.wait.ms)).toISOString() },
+    ...(o.active !== true || o.wait === undefined || state.held
+      ? {}
+      : { waits: { for: o.wait.for, since: new Date(o.now - Math.round(o.wait.ms)).toISOString() } }),
     recipients,
   };
 }
