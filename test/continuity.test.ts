@@ -99,6 +99,9 @@ describe('a client does not notice that the line died', () => {
     const body = `Subject: large\r\n\r\n${'0123456789abcde\r\n'.repeat(400_000)}`;
     client.send(`c APPEND INBOX {${body.length}+}\r\n${body}\r\n`);
     await client.upTo(/^c OK.*\r\n/m);
+    // The new message's UID is asked for behind its arrival: what has none here cannot be gone on with.
+    await client.ask('n', 'NOOP');
+    await client.ask('o', 'NOOP');
     client.send('d FETCH * (BODY.PEEK[])\r\n');
     const head = await client.upTo(/FETCH \(BODY\[\] \{\d+\}\r\n/);
     await cut();
